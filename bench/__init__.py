@@ -1,0 +1,1 @@
+"""Benchmarks and the demo of epmc_jax: `python -m bench --help`."""

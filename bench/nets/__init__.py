@@ -1,0 +1,1 @@
+"""Reference networks, as published, for the benchmarks: flax.nnx and flax.linen."""

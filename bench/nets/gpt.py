@@ -1,0 +1,67 @@
+"""A GPT-2-like decoder in flax.nnx: 124,439,808 parameters by default (GPT-2 small)."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+
+class Attention(nnx.Module):
+    """Causal self-attention, softmax written out: its residuals are the point."""
+
+    def __init__(self, width: int, heads: int, rngs: nnx.Rngs):
+        self.heads = heads
+        self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
+        self.out = nnx.Linear(width, width, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        batch, time, width = x.shape
+        qkv = self.qkv(x).reshape(batch, time, 3, self.heads, width // self.heads)
+        q, k, v = jnp.moveaxis(qkv, 2, 0)
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(q.shape[-1])
+        causal = jnp.tril(jnp.ones((time, time), bool))
+        weights = jax.nn.softmax(jnp.where(causal, scores, -1e30), axis=-1)
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v)
+        return self.out(mixed.reshape(batch, time, width))
+
+
+class Block(nnx.Module):
+    """Pre-norm attention and a gelu MLP of four times the width."""
+
+    def __init__(self, width: int, heads: int, rngs: nnx.Rngs):
+        self.norm1 = nnx.LayerNorm(width, rngs=rngs)
+        self.attention = Attention(width, heads, rngs)
+        self.norm2 = nnx.LayerNorm(width, rngs=rngs)
+        self.up = nnx.Linear(width, 4 * width, rngs=rngs)
+        self.down = nnx.Linear(4 * width, width, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        x = x + self.attention(self.norm1(x))
+        return x + self.down(nnx.gelu(self.up(self.norm2(x))))
+
+
+class Gpt(nnx.Module):
+    """Embeddings, `depth` blocks, tied output; `remat_blocks` checkpoints each one."""
+
+    def __init__(
+        self,
+        *,
+        depth: int = 12,
+        width: int = 768,
+        heads: int = 12,
+        vocabulary: int = 50257,
+        context: int = 1024,
+        remat_blocks: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        self.tokens = nnx.Embed(vocabulary, width, rngs=rngs)
+        self.positions = nnx.Embed(context, width, rngs=rngs)
+        self.blocks = nnx.List([Block(width, heads, rngs) for _ in range(depth)])
+        self.norm = nnx.LayerNorm(width, rngs=rngs)
+        self.remat_blocks = remat_blocks
+
+    def __call__(self, tokens: Array) -> Array:
+        x = self.tokens(tokens) + self.positions(jnp.arange(tokens.shape[1]))
+        for block in self.blocks:
+            x = nnx.remat(Block.__call__)(block, x) if self.remat_blocks else block(x)
+        return self.tokens.attend(self.norm(x))

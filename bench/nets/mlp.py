@@ -1,0 +1,33 @@
+"""A deep gelu network in flax.nnx: the plainest stack whose residuals dominate."""
+
+from flax import nnx
+from jax import Array
+
+
+class GeluLayer(nnx.Module):
+    """Linear layer and (tanh-approximated) gelu."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        self.linear = nnx.Linear(width, width, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        return nnx.gelu(self.linear(x))
+
+
+class GeluMlp(nnx.Module):
+    """`depth` layers of one width. `remat_blocks` checkpoints each layer."""
+
+    def __init__(
+        self, *, depth: int, width: int, remat_blocks: bool = False, rngs: nnx.Rngs
+    ):
+        self.layers = nnx.List([GeluLayer(width, rngs) for _ in range(depth)])
+        self.remat_blocks = remat_blocks
+
+    def __call__(self, x: Array) -> Array:
+        for layer in self.layers:
+            x = (
+                nnx.remat(GeluLayer.__call__)(layer, x)
+                if self.remat_blocks
+                else layer(x)
+            )
+        return x
