@@ -1,0 +1,102 @@
+"""Everything that depends on the version of jax: nothing outside this module does.
+
+Supported: jax 0.10.2 up to 0.12. What is taken from `jax._src` has no public
+name in all of these versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+import jax
+from jax._src import source_info_util
+from jax.core import eval_jaxpr as eval_jaxpr
+from jax.custom_derivatives import SymbolicZero as SymbolicZero
+from jax.extend.core import ClosedJaxpr as ClosedJaxpr
+from jax.extend.core import Jaxpr as Jaxpr
+from jax.extend.core import JaxprEqn as JaxprEqn
+from jax.extend.core import Literal as Literal
+from jax.extend.core import Var as Var
+from jax.extend.core import jaxpr_as_fun as jaxpr_as_fun
+
+INLINED_CALLS = frozenset(
+    {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "remat_call"}
+)
+
+
+def called_jaxpr(eqn: JaxprEqn) -> tuple[Jaxpr, Sequence[Any]]:
+    """The body of a call equation and the constants it closes over."""
+    body = eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
+    # jax 0.12 merged ClosedJaxpr into Jaxpr: the constants are an attribute of both.
+    return (body.jaxpr, body.consts) if hasattr(body, "consts") else (body, ())
+
+
+def bind_equation(eqn: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
+    """Applies one equation to `inputs`, as `eval_jaxpr` does."""
+    bound = eqn.primitive.get_bind_params(eqn.params)
+    # jax < 0.10 returned (subfuns, params); it is one dict since.
+    subfuns, params = bound if isinstance(bound, tuple) else ((), bound)
+    out = eqn.primitive.bind(*subfuns, *inputs, **params)
+    return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def equation_context(eqn: JaxprEqn, scope: str) -> AbstractContextManager[Any]:
+    """Name stack (`scope`), traceback and settings under which `eqn` was made."""
+    stack = ExitStack()
+    traceback = eqn.source_info.traceback
+    names = source_info_util.current_name_stack()
+    for name in filter(None, scope.split("/")):
+        names = names.extend(name)
+    stack.enter_context(source_info_util.user_context(traceback, name_stack=names))
+    stack.enter_context(eqn.ctx.manager)
+    return stack
+
+
+def name_stack(eqn: JaxprEqn) -> str:
+    """The named scopes around `eqn`, joined by `/`."""
+    return str(eqn.source_info.name_stack)
+
+
+def source_line(eqn: JaxprEqn) -> str:
+    """`file:line (function)` of the user's code that made `eqn`."""
+    return source_info_util.summarize(eqn.source_info)
+
+
+def trace_to_jaxpr(fun: Callable[..., Any], avals: Sequence[Any]) -> ClosedJaxpr:
+    """`jax.make_jaxpr` on avals as `jax.typeof` gives them: shardings are kept."""
+    return jax.make_jaxpr(fun)(*avals)
+
+
+def cotangent_aval(aval: Any) -> Any:
+    """The aval of a cotangent of `aval`: float0 for integers and booleans."""
+    return aval.to_ct_aval()
+
+
+def aval_like(aval: Any, dtype: Any) -> Any:
+    """`aval` with another dtype, sharding and all else kept."""
+    return aval.update(dtype=jax.numpy.dtype(dtype), weak_type=False)
+
+
+def is_tracer(x: Any) -> bool:
+    return isinstance(x, jax.core.Tracer)
+
+
+def is_saveable(policy: Callable[..., Any], eqn: JaxprEqn) -> bool:
+    """What a `jax.checkpoint` policy says of `eqn`.
+
+    Raises `ValueError` for policies that offload: a residual is encoded here instead.
+    """
+    avals = [v.aval for v in eqn.invars]
+    answer = policy(eqn.primitive, *avals, **eqn.params)
+    if isinstance(answer, bool):
+        return answer
+    kind = type(answer).__name__
+    if kind not in ("SaveableType", "RecomputeType"):
+        raise ValueError(
+            f"recompute= takes jax.checkpoint policies that save or recompute, this one "
+            f"answered {answer!r} for {eqn.primitive.name}: use the policy of the same "
+            "name without offloading, and rules for the codecs."
+        )
+    return kind == "SaveableType"

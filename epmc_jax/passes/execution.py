@@ -1,0 +1,244 @@
+"""Runs the two programs, tied so that the compiler keeps the order that saves memory.
+
+Without ties XLA delays an encode until just before its decode, and the array that
+was to be replaced lives on. Three data dependencies pin the order (`pin`): what follows
+an encoded array waits for its encode; a decode waits for the cotangent of the layer that
+needs it; the cotangent that leaves a layer waits for the layer's parameter gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from epmc_jax._codec import Encoded
+from epmc_jax._ordering import pin
+from epmc_jax.codecs import Raw
+from epmc_jax.passes.exactness import is_cheap
+from epmc_jax.passes.program import Constant, Op, Value, is_float, live_ops
+from epmc_jax.passes.selection import Selection, Stored
+
+# A decoded array serves the layer that first needs it and the next one, which takes
+# its mask or its normalisation from the same bytes. Later readers decode again: an
+# array that waits for them would be what was to be saved.
+_LAYERS_A_DECODED_ARRAY_LIVES = 1
+
+# What is recomputed from an array that is stored as it is would be merged with the
+# same operations of the forward pass: a pin keeps them apart where it matters.
+_SMALLEST_PINNED_BYTES = 4096
+
+
+class _Zero:
+    """Stands for a cotangent that is known to be zero."""
+
+
+ZERO = _Zero()
+
+
+def run_forward(selection: Selection, arrays: Sequence[Any]) -> tuple[list, list, list]:
+    """Returns the outputs, the stored arrays (encoded) and the kept arguments."""
+    program = selection.program
+    env: dict[Value, Any] = dict(zip(program.arguments, arrays, strict=True))
+    kept = [env[v] for v in selection.kept_arguments]
+    encoder = _Encoder(selection, env)
+    for argument in program.arguments:
+        encoder.encode(argument)
+    wanted = [*program.outputs, *(s.source for s in selection.stored)]
+    for op in live_ops(program.forward, wanted):
+        outs = op.call(*(_read(env, x) for x in op.inputs))
+        env.update(zip(op.outputs, outs, strict=True))
+        for value in op.outputs:
+            encoder.encode(value, carries=not is_cheap(op))
+    outputs = [_read(env, x) for x in program.outputs]
+    return outputs, [encoder.saved[s] for s in selection.stored], kept
+
+
+def _read(env: dict[Value, Any], x: Value | Constant) -> Any:
+    return x.array if isinstance(x, Constant) else env[x]
+
+
+class _Encoder:
+    """Encodes values as they appear, and ties what follows to the encoded bytes."""
+
+    def __init__(self, selection: Selection, env: dict[Value, Any]):
+        self.env = env
+        self.saved: dict[Stored, Any] = {}
+        self.untied: list[Any] = []
+        self.by_source: dict[Value, list[Stored]] = {}
+        for stored in selection.stored:
+            self.by_source.setdefault(stored.source, []).append(stored)
+
+    def encode(self, value: Value, carries: bool = False) -> None:
+        """Encodes what is stored of `value`; `carries`: it may hold the ties of others."""
+        array = self.env[value]
+        for stored in self.by_source.get(value, ()):
+            if isinstance(stored.codec, Raw):
+                self.saved[stored] = array
+                continue
+            rows = stored.codec.encode(array).rows
+            self.saved[stored] = rows
+            self.untied.append(rows)
+            carries = carries or is_float(value)
+        # Every later reader takes the pinned array, so that it is the last reader of
+        # the one before and shares its memory.
+        if carries and self.untied and is_float(value):
+            self.env[value] = pin(array, *self.untied)
+            self.untied = []
+
+
+def run_backward(
+    selection: Selection, saved: Sequence[Any], kept: Sequence[Any], cotangents: Sequence[Any]
+) -> list[Any]:
+    """Returns the gradients. `cotangents` may be `ZERO` where they are known to be."""
+    return _Backward(selection, saved, kept).run(cotangents)
+
+
+class _Backward:
+    """One run of the backward pass: decodes and recomputes where a layer needs it."""
+
+    def __init__(self, selection: Selection, saved: Sequence[Any], kept: Sequence[Any]):
+        self.selection = selection
+        self.stored = dict(zip((s.value for s in selection.stored), selection.stored, strict=True))
+        self.saved = dict(zip(self.stored, saved, strict=True))
+        self.kept = dict(zip(selection.kept_arguments, kept, strict=True))
+        self.env: dict[Value, Any] = {}
+        self.decoded: dict[Value, tuple[int, Any]] = {}
+        self.layer = 0
+        self.tie: tuple[Any, ...] = ()
+        self.untied_gradients: list[Any] = []
+
+    def run(self, cotangents: Sequence[Any]) -> list[Any]:
+        program = self.selection.program
+        self.env.update(zip(program.cotangents, cotangents, strict=True))
+        arrays = [ct for ct in cotangents if ct is not ZERO]
+        self.tie = tuple(sorted(arrays, key=jnp.size)[-1:])
+        leads_on = values_read_before_residuals(self.selection)
+        for op in gradients_first(program.backward, leads_on, set(program.cotangents)):
+            self._run_op(op, leads_on)
+        return [self._input(g) for g in program.gradients]
+
+    def _run_op(self, op: Op, leads_on: set[Value]) -> None:
+        if all(self.env.get(v, ZERO) is ZERO for v in op.values if not self._is_residual(v)):
+            self.env.update(dict.fromkeys(op.outputs, ZERO))
+            return
+        outs = op.call(*(self._input(x) for x in op.inputs))
+        self.env.update(zip(op.outputs, outs, strict=True))
+        if is_cheap(op):
+            return
+        ends_layer = not is_reduction(op)
+        for value in op.outputs:
+            if value not in leads_on:
+                self.untied_gradients.append(self.env[value])
+            elif ends_layer:
+                self._end_layer(value)
+
+    def _end_layer(self, value: Value) -> None:
+        """The cotangent `value` leaves a layer: the layer's gradients come before it."""
+        if self.untied_gradients:
+            self.env[value] = pin(self.env[value], *self.untied_gradients)
+            self.untied_gradients = []
+        self.tie = (self.env[value],)
+        self.layer += 1
+
+    def _is_residual(self, value: Value) -> bool:
+        return (
+            value in self.stored or value in self.selection.recompute or value in self.kept
+        )
+
+    def _input(self, x: Value | Constant) -> Any:
+        if isinstance(x, Constant):
+            return x.array
+        if self._is_residual(x):
+            return self._residual(x)
+        array = self.env[x]
+        return jnp.zeros(x.shape, x.dtype) if array is ZERO else array
+
+    def _residual(self, value: Value) -> Any:
+        """Decodes or recomputes `value`, or takes what this layer has of it."""
+        stack = [value]
+        while stack:
+            wanted = stack[-1]
+            if wanted in self.kept or self._at_hand(wanted):
+                stack.pop()
+            elif wanted in self.stored:
+                self.decoded[wanted] = self.layer, self._decode(self.stored[wanted])
+            else:
+                op = self.selection.recompute[wanted]
+                missing = [v for v in op.values if v not in self.kept and not self._at_hand(v)]
+                stack += missing
+                if not missing:
+                    self._recompute(op)
+        return self.kept[value] if value in self.kept else self.decoded[value][1]
+
+    def _at_hand(self, value: Value) -> bool:
+        made_in, _ = self.decoded.get(value, (-2, None))
+        return self.layer - made_in <= _LAYERS_A_DECODED_ARRAY_LIVES
+
+    def _recompute(self, op: Op) -> None:
+        inputs = [x.array if isinstance(x, Constant) else self._residual(x) for x in op.inputs]
+        if not is_cheap(op) and op.values:
+            # XLA would find the same operation in the forward pass, keep its result
+            # instead of this one, and with it the memory.
+            largest = max(range(len(inputs)), key=lambda i: jnp.size(inputs[i]))
+            inputs[largest] = pin(inputs[largest], *self.tie)
+        for out, made in zip(op.outputs, op.call(*inputs), strict=True):
+            self.decoded[out] = self.layer, made
+
+    def _decode(self, stored: Stored) -> Any:
+        saved = self.saved[stored.value]
+        if not isinstance(stored.codec, Raw):
+            encoded = Encoded(saved, stored.codec, stored.value.shape, stored.value.dtype)
+            return stored.codec.decode(encoded, after=self.tie)
+        if is_float(stored.value) and stored.value.nbytes >= _SMALLEST_PINNED_BYTES:
+            return pin(saved, *self.tie)
+        return saved
+
+
+def is_reduction(op: Op) -> bool:
+    """True for sums over axes: they end no layer, and their results are small."""
+    return op.name.startswith("reduce_") and not op.name.startswith("reduce_window")
+
+
+def values_read_before_residuals(selection: Selection) -> set[Value]:
+    """Values on the way to an operation that needs a stored array: not yet gradients."""
+    residuals = {s.value for s in selection.stored} | set(selection.recompute)
+    found: set[Value] = set()
+    for op in reversed(selection.program.backward):
+        goes_on = not found.isdisjoint(op.outputs)
+        if goes_on or not residuals.isdisjoint(op.values):
+            found.update(op.values)
+    return found
+
+
+def gradients_first(
+    ops: Sequence[Op], leads_on: set[Value], cotangents: set[Value]
+) -> list[Op]:
+    """Reorders `ops`: before a layer ends, the gradients that can be had are taken."""
+    backward_values = cotangents.union(*(op.outputs for op in ops)) if ops else cotangents
+    available = set(cotangents)
+    waiting: list[Op] = list(ops)
+    side = [op for op in ops if leads_on.isdisjoint(op.outputs)]
+    done: set[int] = set()
+    order: list[Op] = []
+
+    def run(op: Op) -> None:
+        order.append(op)
+        done.add(id(op))
+        available.update(op.outputs)
+
+    for op in waiting:
+        if id(op) in done:
+            continue
+        if leads_on.isdisjoint(op.outputs) or is_cheap(op) or is_reduction(op):
+            run(op)
+            continue
+        for candidate in side:
+            if id(candidate) not in done and available.issuperset(
+                v for v in candidate.values if v in backward_values
+            ):
+                run(candidate)
+        side = [s for s in side if id(s) not in done]
+        run(op)
+    return order

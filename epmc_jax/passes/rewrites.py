@@ -1,0 +1,228 @@
+"""Rules for single layers: residuals replaced by smaller ones that say the same.
+
+Three patterns need a rule, the minimum cut finds the others: the mask of a ReLU, the
+position of a max-pool's maximum, and the mask of a ReLU in front of a max-pool.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from epmc_jax import _jax_compat as compat
+from epmc_jax._codec import AbstractCodec
+from epmc_jax.codecs import PoolIndex, max_pool, pool_gradient
+from epmc_jax.passes.program import (
+    Constant,
+    Op,
+    Program,
+    Value,
+    is_float,
+    is_zero_scalar,
+    live_ops,
+    producers,
+)
+from epmc_jax.policy import PoolWindow
+
+ChoosePool = Callable[[Op, PoolWindow], AbstractCodec]
+
+
+def rewrite(program: Program, choose_pool: ChoosePool) -> Program:
+    """Applies all rules. `choose_pool` gives the codec for a pool's index."""
+    program = _mask_from_relu_output(program)
+    program = _pool_gradient_from_index(program, choose_pool)
+    program = _mask_after_pool(program)
+    return _without_dead_ops(program)
+
+
+def _is_zero(x: Value | Constant, zeros: set[Value]) -> bool:
+    return x in zeros if isinstance(x, Value) else is_zero_scalar(x)
+
+
+def _zero_arrays(program: Program) -> set[Value]:
+    found: set[Value] = set()
+    for op in program.forward:
+        if op.name == "broadcast_in_dim" and _is_zero(op.inputs[0], found):
+            found.update(op.outputs)
+    return found
+
+
+def _relu_operand(op: Op, zeros: set[Value]) -> Value | None:
+    """`z` where `op` is `max(z, 0)` on floats."""
+    if op.name != "max" or not is_float(op.outputs[0]):
+        return None
+    for z, other in (op.inputs, op.inputs[::-1]):
+        if isinstance(z, Value) and _is_zero(other, zeros):
+            return z
+    return None
+
+
+def _mask_from_relu_output(program: Program) -> Program:
+    """`z > 0` becomes `max(z, 0) > 0`.
+
+    The same bits, NaN included, of an array that the next layer reads anyway: the
+    encoder takes the mask from it, and no array of booleans is written.
+    """
+    zeros = _zero_arrays(program)
+    relu_of: dict[Value, Value] = {}
+    forward = []
+    for op in program.forward:
+        operand = _relu_operand(op, zeros)
+        if operand is not None:
+            relu_of[operand] = op.outputs[0]
+        if op.name == "gt" and op.inputs[0] in relu_of and _is_zero(op.inputs[1], zeros):
+            op = dataclasses.replace(op, inputs=[relu_of[op.inputs[0]], op.inputs[1]])
+        forward.append(op)
+    return dataclasses.replace(program, forward=forward)
+
+
+def pool_window(op: Op) -> PoolWindow:
+    """The window of a `reduce_window_max` or `select_and_scatter_add` operation."""
+    params = op.params
+    return PoolWindow(
+        window=tuple(params["window_dimensions"]),
+        strides=tuple(params["window_strides"]),
+        padding=tuple(tuple(p) for p in params["padding"]),
+    )
+
+
+def _pool_gradient_from_index(program: Program, choose_pool: ChoosePool) -> Program:
+    """A max-pool keeps where its maxima are, instead of the array that it searched."""
+    gradients: dict[tuple[Value, PoolWindow], Op] = {
+        (op.inputs[1], pool_window(op)): op
+        for op in program.backward
+        if op.name == "select_and_scatter_add"
+        and str(op.params["select_prim"]) == "ge"
+        and op.inputs[1] in set(_forward_values(program))
+        and is_float(op.inputs[1])
+    }
+    indices: dict[Op, Value] = {}
+    forward = []
+    for op in program.forward:
+        if op.name == "reduce_window_max" and _is_undilated(op):
+            gradient = gradients.get((op.inputs[0], pool_window(op)))
+            codec = choose_pool(op, pool_window(op)) if gradient else None
+            if gradient and isinstance(codec, PoolIndex):
+                op = _indexed_pool(op, codec)
+                indices[gradient] = op.outputs[1]
+        forward.append(op)
+    backward = [_scatter_by_index(op, indices[op]) if op in indices else op for op in program.backward]
+    return dataclasses.replace(program, forward=forward, backward=backward)
+
+
+def _is_undilated(op: Op) -> bool:
+    return all(d == 1 for d in (*op.params["base_dilation"], *op.params["window_dilation"]))
+
+
+def _forward_values(program: Program) -> list[Value]:
+    return [*program.arguments, *(out for op in program.forward for out in op.outputs)]
+
+
+def _indexed_pool(op: Op, codec: PoolIndex) -> Op:
+    operand = op.inputs[0]
+    rows = Value(jax.eval_shape(lambda x: max_pool(codec, x)[1], operand.aval))
+    return dataclasses.replace(
+        op,
+        name="max_pool",
+        outputs=[*op.outputs, rows],
+        params={"codec": codec, "operand": operand.aval},
+        call=lambda x: list(max_pool(codec, x)),
+    )
+
+
+def _scatter_by_index(op: Op, rows: Value) -> Op:
+    ct, operand = op.inputs
+    window = pool_window(op)
+    codec = PoolIndex(window=window.window, strides=window.strides, padding=window.padding)
+    return dataclasses.replace(
+        op,
+        name="pool_gradient",
+        inputs=[rows, ct],
+        params={"codec": codec, "operand_shape": operand.shape},
+        call=lambda rows, ct: [pool_gradient(codec, rows, ct, operand.shape)],
+    )
+
+
+def _mask_after_pool(program: Program) -> Program:
+    """The mask of a ReLU in front of a max-pool, taken at the pool's output.
+
+    The gradient reaches only the positions of the maxima, and there the ReLU let
+    pass what the pool gave on: one bit per pooled element is enough.
+    """
+    zeros = _zero_arrays(program)
+    made_by = producers(program.forward)
+    pooled = {op.inputs[0]: op.outputs[0] for op in program.forward if op.name == "max_pool"}
+    readers: dict[Value, list[Op]] = {}
+    for op in program.backward:
+        for value in op.values:
+            readers.setdefault(value, []).append(op)
+
+    masks: dict[Value, Op] = {}
+    replaced: dict[Op, list[Op]] = {}
+    for op in program.backward:
+        if op.name != "pool_gradient" or op.outputs[0] in program.gradients:
+            continue
+        reader = readers.get(op.outputs[0], [])
+        if len(reader) != 1 or not _masks_by_relu(reader[0], op.outputs[0], made_by, zeros):
+            continue
+        relu_output = made_by[reader[0].inputs[0]].inputs[0]
+        if relu_output not in pooled:
+            continue
+        mask = masks.setdefault(pooled[relu_output], _positive(pooled[relu_output], op.path))
+        masked = _where(mask.outputs[0], op.inputs[1], reader[0])
+        scatter = dataclasses.replace(
+            op, inputs=[op.inputs[0], masked.outputs[0]], outputs=reader[0].outputs
+        )
+        replaced[op], replaced[reader[0]] = [masked, scatter], []
+    backward = [new for op in program.backward for new in replaced.get(op, [op])]
+    forward = []
+    for op in program.forward:
+        forward.append(op)
+        forward += [masks[out] for out in op.outputs if out in masks]
+    return dataclasses.replace(program, forward=forward, backward=backward)
+
+
+def _masks_by_relu(op: Op, ct: Value, made_by: dict[Value, Op], zeros: set[Value]) -> bool:
+    """True where `op` is `select_n(y > 0, zeros, ct)`."""
+    if op.name != "select_n" or len(op.inputs) != 3 or op.inputs[2] is not ct:
+        return False
+    maker = made_by.get(op.inputs[0])
+    return (
+        _is_zero(op.inputs[1], zeros)
+        and maker is not None
+        and maker.name == "gt"
+        and isinstance(maker.inputs[0], Value)
+        and _is_zero(maker.inputs[1], zeros)
+    )
+
+
+def _positive(value: Value, path: str) -> Op:
+    return Op(
+        name="gt",
+        inputs=[value, Constant(np.zeros((), value.dtype))],
+        outputs=[Value(compat.aval_like(value.aval, np.bool_))],
+        params={},
+        call=lambda x, zero: [x > zero],
+        path=path,
+    )
+
+
+def _where(mask: Value, ct: Value, like: Op) -> Op:
+    return dataclasses.replace(
+        like,
+        inputs=[mask, ct],
+        outputs=[Value(ct.aval)],
+        call=lambda mask, ct: [lax.select(mask, ct, jnp.zeros_like(ct))],
+    )
+
+
+def _without_dead_ops(program: Program) -> Program:
+    backward = live_ops(program.backward, program.gradients)
+    read = [v for op in backward for v in op.values]
+    forward = live_ops(program.forward, [*program.outputs, *program.gradients, *read])
+    return dataclasses.replace(program, forward=forward, backward=backward)

@@ -1,0 +1,342 @@
+"""Chooses what is stored, with which codec, and what is recomputed from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import zlib
+from collections.abc import Iterable, Sequence
+
+from epmc_jax import _jax_compat as compat
+from epmc_jax._codec import AbstractCodec
+from epmc_jax.codecs import BitMask, Raw
+from epmc_jax.passes import exactness
+from epmc_jax.passes.cut import minimum_cut
+from epmc_jax.passes.program import Op, Program, Value, is_discrete, is_float, is_zero_scalar, producers
+from epmc_jax.passes.ranges import index_bounds
+from epmc_jax.passes.rewrites import pool_window
+from epmc_jax.policy import Kind, Policy, Residual
+
+_NOT_ENTERED = frozenset(
+    "scan while cond shard_map checkpoint remat2 custom_vjp_call pallas_call".split()
+)
+# One more stored array costs a launch and an entry in the schedule, whatever its size.
+_BYTES_PER_RESIDUAL = 64
+# Of two arrays with equal encoded size the one with fewer dense bytes is decoded
+# faster: bf16 before its f32 copy.
+_DENSE_SHARE = 1 / 1024
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stored:
+    """One value that is kept for the backward pass.
+
+    `source` is what the encoder reads: `value` itself or, for `y > 0`, the array `y`.
+    """
+
+    value: Value
+    source: Value
+    codec: AbstractCodec
+    residual: Residual
+    reason: str
+
+    @property
+    def dense_bytes(self) -> int:
+        return self.value.nbytes
+
+    @property
+    def encoded_bytes(self) -> int:
+        if isinstance(self.codec, Raw):
+            return self.value.nbytes
+        return self.codec.encoded_nbytes(self.source.shape, self.source.dtype)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Selection:
+    """The stored values, and the operations that recompute all else from them."""
+
+    program: Program
+    stored: list[Stored]
+    kept_arguments: list[Value]
+    recompute: dict[Value, Op]
+    notes: list[str]
+
+
+class _Selector:
+    """The graph from the arguments to what the backward pass reads."""
+
+    def __init__(self, program: Program, policy: Policy, encoded_arguments: set[Value]):
+        self.program = program
+        self.policy = policy
+        self.encoded_arguments = encoded_arguments
+        self.made_by = producers(program.forward)
+        self.free = self._free_values()
+        self.must_be_exact = exactness.exact_inputs(program)
+        self.lossless_only = exactness.lossless_only(program)
+        self.statistics = exactness.statistics_of(program)
+        self.bounds = index_bounds(program)
+        self.names = _checkpoint_names(program.forward)
+        self.relu = _relu_values(program)
+        self.codecs: dict[Value, tuple[AbstractCodec, Residual, str]] = {}
+
+    def _free_values(self) -> set[Value]:
+        """What follows from the arguments that the caller keeps alive anyway."""
+        free = set(self.program.arguments) - self.encoded_arguments
+        if self.policy.recompute == "none":
+            free_op = lambda op: not op.values and exactness.is_cheap(op)  # noqa: E731
+        else:
+            free_op = lambda op: self.may_repeat(op) and free.issuperset(op.values)  # noqa: E731
+        for op in self.program.forward:
+            if free_op(op):
+                free.update(op.outputs)
+        return free
+
+    def may_repeat(self, op: Op) -> bool:
+        recompute = self.policy.recompute
+        if op.has_effects or recompute == "none":
+            return False
+        if recompute == "cheap":
+            return exactness.is_cheap(op)
+        return op.equation is None or not compat.is_saveable(recompute, op.equation)
+
+    def targets(self) -> list[Value]:
+        """What operations that need a cotangent read, and constant gradients."""
+        known = set(self.program.arguments).union(self.made_by)
+        read = [v for op in self.program.backward for v in op.values if v in known]
+        read += [g for g in self.program.gradients if isinstance(g, Value) and g in known]
+        return [v for v in dict.fromkeys(read) if v not in self.free]
+
+    def codec(self, value: Value) -> tuple[AbstractCodec, Residual, str]:
+        if value not in self.codecs:
+            self.codecs[value] = self._choose_codec(value)
+        return self.codecs[value]
+
+    def _choose_codec(self, value: Value) -> tuple[AbstractCodec, Residual, str]:
+        residual = self._describe(value)
+        if not (is_discrete(value) or is_float(value)):
+            return Raw(), residual, f"{value.dtype} is kept as it is"
+        if value.nbytes < self.policy.min_bytes:
+            return Raw(), residual, "smaller than min_bytes"
+        codec = self.policy.codec_for(residual)
+        if isinstance(codec, Raw):
+            return codec, residual, "no rule encodes it"
+        if codec.encoded_nbytes(value.shape, value.dtype) >= value.nbytes:
+            return Raw(), residual, f"{type(codec).__name__} would not make it smaller"
+        if not codec.exact and value in self.must_be_exact:
+            return Raw(), residual, f"read exactly by {self._exact_reader(value)}"
+        if not codec.exact and value in self.lossless_only:
+            return Raw(), residual, "a denominator or logarithm, or holds a large fill"
+        seeded = _with_seed(codec, self.policy.seed, residual)
+        return seeded, residual, f"cheapest cut, kind {residual.kind}"
+
+    def _exact_reader(self, value: Value) -> str:
+        reads = (op for op in self.program.backward if value in op.values)
+        return next(op.name for op in reads if not exactness.is_continuous(op))
+
+    def _describe(self, value: Value) -> Residual:
+        op = self.made_by.get(value)
+        return Residual(
+            kind=self._kind(value),
+            path=_clean(op.path) if op else "argument",
+            primitive=op.name if op else "argument",
+            shape=value.shape,
+            dtype=value.dtype,
+            name=self.names.get(value),
+            num_values=self.bounds.get(value),
+            is_saved_input=value in self.encoded_arguments,
+        )
+
+    def _kind(self, value: Value) -> Kind:
+        if not is_float(value):
+            return "mask" if value.dtype == bool else "index"
+        if value in self.statistics:
+            return "statistic"
+        return "relu" if value in self.relu else "dense"
+
+    def cost(self, value: Value) -> float:
+        codec, _, _ = self.codec(value)
+        nbytes = value.nbytes
+        if not isinstance(codec, Raw):
+            nbytes = codec.encoded_nbytes(value.shape, value.dtype)
+        return nbytes + _BYTES_PER_RESIDUAL + value.nbytes * _DENSE_SHARE
+
+    def is_lossless(self, values: Iterable[Value]) -> bool:
+        return all(self.codec(v)[0].exact for v in values)
+
+
+def select(program: Program, policy: Policy, encoded_arguments: set[Value]) -> Selection:
+    """Chooses the stored set for `program`, rewritten by the rules before."""
+    selector = _Selector(program, policy, encoded_arguments)
+    targets = selector.targets()
+    nodes, edges, sources = _graph(selector, targets)
+    if callable(policy.recompute):
+        chosen = sources
+    else:
+        costs = {v: selector.cost(v) for v in nodes}
+        chosen = minimum_cut(costs, edges, sources, targets)
+    return _finish(selector, targets, chosen)
+
+
+def _graph(selector: _Selector, targets: Sequence[Value]):
+    """Nodes, edges and sources of the graph in which the cut is looked for."""
+    nodes: dict[Value, None] = {}
+    edges: list[tuple[Value, Value]] = []
+    sources: set[Value] = set()
+    stack = list(targets)
+    while stack:
+        value = stack.pop()
+        if value in nodes:
+            continue
+        nodes[value] = None
+        op = selector.made_by.get(value)
+        if op is None or not selector.may_repeat(op) or _needs_exact_inputs(selector, value):
+            sources.add(value)
+            continue
+        needed = [v for v in op.values if v not in selector.free]
+        edges += [(v, value) for v in needed]
+        stack += needed
+    return nodes, edges, sources
+
+
+def _needs_exact_inputs(selector: _Selector, value: Value) -> bool:
+    """True where `value` must be right and would be made from floats with an error."""
+    op = selector.made_by[value]
+    if not exactness.is_decision(op) and value not in selector.must_be_exact:
+        return False
+    floats = [v for v in op.values if is_float(v) and v not in selector.free]
+    return not _lossless_ancestry(selector, floats)
+
+
+def _lossless_ancestry(selector: _Selector, values: Sequence[Value]) -> bool:
+    """True where all that `values` could be recomputed from would be stored exactly."""
+    seen: set[Value] = set()
+    stack = list(values)
+    while stack:
+        value = stack.pop()
+        if value in seen or value in selector.free:
+            continue
+        seen.add(value)
+        if not selector.codec(value)[0].exact:
+            return False
+        op = selector.made_by.get(value)
+        if op is not None and selector.may_repeat(op):
+            stack += op.values
+    return True
+
+
+def _finish(selector: _Selector, targets: Sequence[Value], chosen: set[Value]) -> Selection:
+    """Keeps what the targets really need, and notes how the rest is recomputed."""
+    recompute: dict[Value, Op] = {}
+    arguments: set[Value] = set()
+    used: set[Value] = set()
+    reads = {v for op in selector.program.backward for v in op.values}
+    reads.update(g for g in selector.program.gradients if isinstance(g, Value))
+    stack = [*targets, *(v for v in reads if v in selector.free)]
+    seen: set[Value] = set()
+    while stack:
+        value = stack.pop()
+        if value in seen:
+            continue
+        seen.add(value)
+        if value in chosen:
+            used.add(value)
+        elif value in selector.made_by:
+            op = selector.made_by[value]
+            recompute.update(dict.fromkeys(op.outputs, op))
+            stack += op.values
+        else:
+            arguments.add(value)
+    order = [*selector.program.arguments, *selector.made_by]
+    return Selection(
+        program=selector.program,
+        stored=[_stored(selector, v) for v in order if v in used],
+        kept_arguments=[v for v in order if v in arguments],
+        recompute={v: op for v, op in recompute.items() if v not in used},
+        notes=_notes(selector),
+    )
+
+
+def _notes(selector: _Selector) -> list[str]:
+    """What the pass did not look into: its arrays are stored exactly."""
+    names = {op.name for op in selector.program.backward} & _NOT_ENTERED
+    return [f"{name} is not entered: what its gradient reads is kept exactly" for name in sorted(names)]
+
+
+def _stored(selector: _Selector, value: Value) -> Stored:
+    codec, residual, reason = selector.codec(value)
+    source = value
+    if isinstance(codec, BitMask):
+        source = _mask_source(selector, value)
+    return Stored(value=value, source=source, codec=codec, residual=residual, reason=reason)
+
+
+def _mask_source(selector: _Selector, mask: Value) -> Value:
+    """`y` where the mask is `y > 0` of an array that is written to memory anyway."""
+    op = selector.made_by.get(mask)
+    if op is None or op.name != "gt" or not isinstance(op.inputs[0], Value):
+        return mask
+    from_float = is_float(op.inputs[0]) and is_zero_scalar(op.inputs[1])
+    readers = (o for o in selector.program.forward if op.inputs[0] in o.values)
+    written = any(not exactness.is_cheap(reader) for reader in readers)
+    return op.inputs[0] if from_float and written else mask
+
+
+def _with_seed(codec: AbstractCodec, seed: int, residual: Residual) -> AbstractCodec:
+    """Each site rounds with a dither of its own, the same in every run."""
+    if not hasattr(codec, "seed"):
+        return codec
+    site = f"{seed}:{codec.seed}:{residual.path}:{residual.primitive}:{residual.shape}"
+    return dataclasses.replace(codec, seed=zlib.crc32(site.encode()))
+
+
+@functools.cache
+def _clean(path: str) -> str:
+    """The module path without the names of transformations."""
+    parts = []
+    for part in path.split("/"):
+        while part.endswith(")") and "(" in part:
+            part = part[part.index("(") + 1 : -1]
+        if part:
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _checkpoint_names(ops: Iterable[Op]) -> dict[Value, str]:
+    """Values tagged by `checkpoint_name`: the tag's operand and its result."""
+    names: dict[Value, str] = {}
+    for op in ops:
+        if op.name == "name":
+            names.update(dict.fromkeys([*op.values, *op.outputs], op.params["name"]))
+    return names
+
+
+def _relu_values(program: Program) -> set[Value]:
+    """Outputs of `max(z, 0)`, also after pooling and moves."""
+    found: set[Value] = set()
+    for op in program.forward:
+        is_relu = op.name == "max" and any(is_zero_scalar(x) for x in op.inputs)
+        moves = op.name in ("max_pool", "reduce_window_max", "reshape", "transpose", "squeeze")
+        if is_relu or (moves and op.inputs[0] in found):
+            found.add(op.outputs[0])
+    return found
+
+
+def pool_codec(policy: Policy):
+    """The function that `rewrite` asks for the codec of a pool's index."""
+
+    def choose(op: Op, _window) -> AbstractCodec:
+        operand = op.inputs[0]
+        window = pool_window(op)
+        residual = Residual(
+            kind="pool_index",
+            path=_clean(op.path),
+            primitive=op.name,
+            shape=operand.shape,
+            dtype=operand.dtype,
+            num_values=math.prod(window.window),
+            pool=window,
+        )
+        return policy.codec_for(residual)
+
+    return choose

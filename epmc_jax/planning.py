@@ -1,0 +1,152 @@
+"""`plan`: what a compressed function will store, without running it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from epmc_jax import report
+from epmc_jax.codecs import Raw
+from epmc_jax.passes.selection import Stored
+from epmc_jax.policy import Policy
+from epmc_jax.transform import PlannedRegion, compress_function, is_compressed, watch_regions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlanRow:
+    """One stored residual.
+
+    `site`: module path. `kind`: see `Residual`. `producer`: primitive. `codec`: with
+    its parameters. `dense_bytes`, `encoded_bytes`: before and after. `why`: the reason.
+    """
+
+    site: str
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+    producer: str
+    codec: str
+    dense_bytes: int
+    encoded_bytes: int
+    why: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The residuals that a function stores for its gradient; `print` shows a table.
+
+    `regions`: compressed functions in it. `plain_bytes`: what JAX alone would keep,
+    arguments not counted. `notes`: what could not be entered, and why.
+    """
+
+    rows: tuple[PlanRow, ...]
+    regions: int
+    plain_bytes: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes of the stored residuals if they were kept as arrays."""
+        return sum(row.dense_bytes for row in self.rows)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the stored residuals, encoded."""
+        return sum(row.encoded_bytes for row in self.rows)
+
+    @property
+    def ratio(self) -> float:
+        """`dense_bytes / stored_bytes`, above 1 is better."""
+        return self.dense_bytes / max(1, self.stored_bytes)
+
+    def __str__(self) -> str:
+        return report.table(self)
+
+    def to_json(self) -> str:
+        """The plan as a JSON object: `rows`, and the sums in bytes."""
+        return report.to_json(self)
+
+    def plot(self, path: str | None = None) -> Any:
+        """Draws the bytes of each residual before and after; returns the figure."""
+        return report.plot(self, path)
+
+
+def plan(fun: Callable[..., Any], *args: Any, policy: Policy | None = None) -> Plan:
+    """What the gradient of `fun(*args)` with respect to `args[0]` stores. Runs nothing.
+
+    `fun` returns a scalar, or a tuple that begins with one. If `fun` is compressed, or
+    calls compressed functions and modules, these are shown with their own policies;
+    otherwise `fun` is planned as a whole, as by `compress(fun, policy=policy)`.
+    `args`: arrays or `jax.ShapeDtypeStruct`.
+
+    Raises: `ValueError` if `policy` is given for a function that has one already.
+    """
+    if not is_compressed(fun):
+        found = _regions(fun, args)
+        if found and policy is None:
+            return _plan(found)
+        fun = compress_function(fun, policy=policy)
+    elif policy is not None:
+        raise ValueError(
+            "policy= is given, but the function is compressed already: its own policy "
+            "holds. Plan the function that was compressed, or leave policy= out."
+        )
+    return _plan(_regions(fun, args))
+
+
+def _regions(fun: Callable[..., Any], args: tuple[Any, ...]) -> list[PlannedRegion]:
+    found: list[PlannedRegion] = []
+
+    def scalar(*args):
+        out = fun(*args)
+        return jax.tree.leaves(out)[0]
+
+    def pull_back(*args):
+        return jax.vjp(lambda first: scalar(first, *args[1:]), args[0])[1]
+
+    with watch_regions(found.append):
+        jax.eval_shape(lambda *a: jax.tree.leaves(pull_back(*a)), *args)
+    return found
+
+
+def _plan(regions: list[PlannedRegion]) -> Plan:
+    return Plan(
+        rows=tuple(_row(stored) for r in regions for stored in r.selection.stored),
+        regions=len(regions),
+        plain_bytes=sum(r.plain_bytes for r in regions),
+        notes=tuple(dict.fromkeys(note for r in regions for note in r.selection.notes)),
+    )
+
+
+def _row(stored: Stored) -> PlanRow:
+    residual = stored.residual
+    return PlanRow(
+        site=residual.path,
+        kind=residual.kind,
+        shape=tuple(residual.shape),
+        dtype=_short_dtype(residual.dtype),
+        producer=residual.primitive,
+        codec=_codec_name(stored),
+        dense_bytes=stored.dense_bytes,
+        encoded_bytes=stored.encoded_bytes,
+        why=stored.reason,
+    )
+
+
+def _short_dtype(dtype: Any) -> str:
+    return np.dtype(dtype).name if not jax.dtypes.issubdtype(dtype, jax.dtypes.extended) else "key"
+
+
+def _codec_name(stored: Stored) -> str:
+    codec = stored.codec
+    if isinstance(codec, Raw):
+        return "PoolIndex" if stored.residual.kind == "pool_index" else "Raw"
+    bits = getattr(codec, "bit_width", None)
+    return type(codec).__name__ + (f"({bits})" if bits else "")

@@ -1,0 +1,102 @@
+"""A plan as text, JSON and picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from epmc_jax.planning import Plan, PlanRow
+
+_COLUMNS = ("site", "kind", "shape", "producer", "codec", "before", "after", "why")
+_RIGHT_ALIGNED = frozenset({"before", "after"})
+_LONGEST_SITE = 36
+
+
+def table(plan: Plan, max_rows: int = 40) -> str:
+    """The plan as a text table: the largest residuals first, then the sums."""
+    rows = sorted(plan.rows, key=lambda r: -r.dense_bytes)
+    cells = [_COLUMNS, *(_cells(row) for row in rows[:max_rows])]
+    widths = [max(len(c) for c in column) for column in zip(*cells, strict=True)]
+    lines = [_line(row, widths) for row in cells]
+    lines.insert(1, "  ".join("-" * w for w in widths))
+    if len(rows) > max_rows:
+        rest = rows[max_rows:]
+        lines.append(f"... and {len(rest)} more, {_size(sum(r.encoded_bytes for r in rest))}")
+    return "\n".join([*lines, *_summary(plan)])
+
+
+def _cells(row: PlanRow) -> tuple[str, ...]:
+    site = row.site if len(row.site) <= _LONGEST_SITE else "…" + row.site[1 - _LONGEST_SITE :]
+    return (
+        site,
+        row.kind,
+        f"{row.dtype}[{','.join(map(str, row.shape))}]",
+        row.producer,
+        row.codec,
+        _size(row.dense_bytes),
+        _size(row.encoded_bytes),
+        row.why,
+    )
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    aligned = [
+        c.rjust(w) if name in _RIGHT_ALIGNED else c.ljust(w)
+        for c, w, name in zip(cells, widths, _COLUMNS, strict=True)
+    ]
+    return "  ".join(aligned).rstrip()
+
+
+def _summary(plan: Plan) -> list[str]:
+    lines = [
+        "",
+        f"{len(plan.rows)} residuals stored in {plan.regions} region(s): "
+        f"{_size(plan.dense_bytes)} as arrays, {_size(plan.stored_bytes)} encoded "
+        f"(ratio {plan.ratio:.1f})",
+        f"JAX alone would keep {_size(plan.plain_bytes)}; these are sums of sizes, not "
+        "live bytes: compare memory_analysis().temp_size_in_bytes",
+    ]
+    return lines + [f"note: {note}" for note in plan.notes]
+
+
+def _size(nbytes: int) -> str:
+    for unit in ("B", "kB", "MB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.2f} GB"
+
+
+def to_json(plan: Plan) -> str:
+    """The plan as a JSON object: `rows`, and the sums in bytes."""
+    content: dict[str, Any] = {
+        "rows": [row.as_dict() for row in plan.rows],
+        "regions": plan.regions,
+        "plain_bytes": plan.plain_bytes,
+        "dense_bytes": plan.dense_bytes,
+        "stored_bytes": plan.stored_bytes,
+        "notes": list(plan.notes),
+    }
+    return json.dumps(content)
+
+
+def plot(plan: Plan, path: str | None = None) -> Any:
+    """Draws the bytes of each residual before and after; returns the figure.
+
+    `path`: a file to write it to. Raises `ImportError` without matplotlib
+    (`pip install epmc_jax[plot]`).
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots()
+    positions = range(len(plan.rows))
+    axes.bar(positions, [r.dense_bytes / 1e6 for r in plan.rows], label="array")
+    axes.bar(positions, [r.encoded_bytes / 1e6 for r in plan.rows], label="encoded")
+    axes.set(xlabel="residual, in the order of the forward pass", ylabel="MB")
+    axes.legend()
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure

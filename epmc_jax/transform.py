@@ -1,0 +1,225 @@
+"""`compress` for functions: `jax.custom_vjp` around the two planned programs."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from epmc_jax import _jax_compat as compat
+from epmc_jax import policies
+from epmc_jax.passes import execution, program, rewrites, selection
+from epmc_jax.policy import Policy
+
+_enabled: contextvars.ContextVar[bool] = contextvars.ContextVar("enabled", default=True)
+_watchers: contextvars.ContextVar[tuple[Callable, ...]] = contextvars.ContextVar(
+    "watchers", default=()
+)
+
+
+@contextlib.contextmanager
+def disable() -> Iterator[None]:
+    """Within this context compressed functions run as they were written.
+
+    For derivatives that an encoded residual cannot give: forward mode (`jax.jvp`,
+    `jax.linearize`) and second order (`jax.hessian`). Functions that are traced inside
+    the context stay as traced: enter it around `jax.jit`-compiled calls' first use.
+    """
+    token = _enabled.set(False)
+    try:
+        yield
+    finally:
+        _enabled.reset(token)
+
+
+@contextlib.contextmanager
+def watch_regions(watcher: Callable[[PlannedRegion], None]) -> Iterator[None]:
+    """Calls `watcher` for every region that is planned within this context."""
+    token = _watchers.set((*_watchers.get(), watcher))
+    try:
+        yield
+    finally:
+        _watchers.reset(token)
+
+
+def compress_function(
+    fun: Callable[..., Any],
+    policy: Policy | None = None,
+    encode_argnums: Sequence[int] = (),
+) -> Callable[..., Any]:
+    """`fun` with the same values, whose gradient stores its residuals encoded.
+
+    Arguments and results are pytrees; leaves that are not arrays are static.
+    `encode_argnums`: positions of the arguments that are encoded where the backward
+    pass needs them; all others are kept as they are (parameters are alive anyway).
+    """
+    policy = policies.precise() if policy is None else policy
+    encode_argnums = tuple(encode_argnums)
+
+    @functools.wraps(fun)
+    def compressed(*args, **kwargs):
+        if not _enabled.get():
+            return fun(*args, **kwargs)
+        leaves, rebuild = split_arrays((args, kwargs))
+        encoded = _encoded_leaves(args, encode_argnums, len(leaves))
+        return _call_region(fun, policy, leaves, rebuild, encoded)
+
+    compressed.__epmc_policy__ = policy
+    return compressed
+
+
+def is_compressed(fun: Callable[..., Any]) -> bool:
+    """True for functions that `compress` returned."""
+    return hasattr(fun, "__epmc_policy__")
+
+
+def split_arrays(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
+    """The arrays among the leaves of `tree`, and the function that puts them back."""
+    leaves, structure = jax.tree.flatten(tree)
+    is_array = [_is_array(leaf) for leaf in leaves]
+    static = [None if a else leaf for leaf, a in zip(leaves, is_array, strict=True)]
+
+    def rebuild(arrays: Sequence[Any]) -> Any:
+        given = iter(arrays)
+        merged = [next(given) if a else s for s, a in zip(static, is_array, strict=True)]
+        return jax.tree.unflatten(structure, merged)
+
+    return [leaf for leaf, a in zip(leaves, is_array, strict=True) if a], rebuild
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, (jax.Array, np.ndarray, np.generic)) or hasattr(leaf, "__jax_array__")
+
+
+def _encoded_leaves(args: Sequence[Any], argnums: Sequence[int], count: int) -> list[bool]:
+    """For each array leaf of the call, whether its argument is to be encoded."""
+    for argnum in argnums:
+        if not 0 <= argnum < len(args):
+            raise ValueError(
+                f"encode_argnums has {argnum}, but the call has {len(args)} positional "
+                "arguments: give positions from 0, and pass these arguments by position."
+            )
+    encoded = [
+        position in argnums
+        for position, arg in enumerate(args)
+        for leaf in jax.tree.leaves(arg)
+        if _is_array(leaf)
+    ]
+    return encoded + [False] * (count - len(encoded))
+
+
+def _call_region(
+    fun: Callable[..., Any],
+    policy: Policy,
+    leaves: Sequence[Any],
+    rebuild: Callable[[Sequence[Any]], Any],
+    encoded: Sequence[bool],
+) -> Any:
+    """Traces `fun` on `leaves` and calls it as one `custom_vjp` region."""
+    rebuild_output: list[Callable[[Sequence[Any]], Any]] = []
+
+    def flat(*arrays):
+        args, kwargs = rebuild(arrays)
+        out_leaves, back = split_arrays(fun(*args, **kwargs))
+        rebuild_output[:] = [back]
+        return out_leaves
+
+    closed = jax.make_jaxpr(flat)(*leaves)
+    # What `fun` closes over may be traced by an outer transformation: it becomes an
+    # argument, so that no tracer is hidden from custom_vjp.
+    region = _Region(closed.jaxpr, policy, [False] * len(closed.consts) + list(encoded))
+    try:
+        outputs = region(*closed.consts, *leaves)
+    except TypeError as error:
+        if "forward-mode" in str(error):
+            error.add_note(
+                "epmc_jax: an encoded residual has no forward-mode derivative. Use "
+                "`with epmc_jax.disable():` around the call of jax.jvp, jax.linearize or "
+                "jax.hessian: it runs the function as written."
+            )
+        raise
+    return rebuild_output[0](outputs)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PlannedRegion:
+    """One compressed function: its selection, and the bytes JAX alone would keep."""
+
+    selection: selection.Selection
+    plain_bytes: int
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Planned:
+    """What the forward pass decided, for the backward pass: no arrays."""
+
+    selection: selection.Selection | None
+    wrt: tuple[int, ...]
+    num_arguments: int
+
+
+class _Region:
+    """One traced function, differentiated by the planned programs."""
+
+    def __init__(self, jaxpr: Any, policy: Policy, encoded: Sequence[bool]):
+        self.jaxpr = jaxpr
+        self.policy = policy
+        self.encoded = encoded
+
+    def __call__(self, *arrays):
+        call = jax.custom_vjp(self._primal)
+        call.defvjp(self._forward, self._backward, symbolic_zeros=True)
+        return call(*arrays)
+
+    def _primal(self, *arrays):
+        num_consts = len(self.jaxpr.constvars)
+        return compat.eval_jaxpr(self.jaxpr, arrays[:num_consts], *arrays[num_consts:])
+
+    def _forward(self, *primals):
+        arrays = [p.value for p in primals]
+        wrt = tuple(
+            i
+            for i, p in enumerate(primals)
+            if p.perturbed and jnp.issubdtype(jnp.result_type(p.value), jnp.inexact)
+        )
+        if not wrt:
+            return self._primal(*arrays), (_Planned(None, (), len(arrays)), [], [])
+        region = plan_region(self.jaxpr, self.policy, wrt, self.encoded)
+        for watcher in _watchers.get():
+            watcher(region)
+        outputs, saved, kept = execution.run_forward(region.selection, arrays)
+        return outputs, (_Planned(region.selection, wrt, len(arrays)), saved, kept)
+
+    def _backward(self, residuals, cotangents):
+        planned, saved, kept = residuals
+        if planned.selection is None:
+            return (None,) * planned.num_arguments
+        given = [
+            execution.ZERO if isinstance(ct, compat.SymbolicZero) else ct
+            for ct in cotangents
+            if ct.dtype != jax.dtypes.float0
+        ]
+        gradients = execution.run_backward(planned.selection, saved, kept, given)
+        by_argument = dict(zip(planned.wrt, gradients, strict=True))
+        return tuple(by_argument.get(i) for i in range(planned.num_arguments))
+
+
+def plan_region(
+    jaxpr: Any, policy: Policy, wrt: Sequence[int], encoded: Sequence[bool]
+) -> PlannedRegion:
+    """Traces and plans `jaxpr`, differentiated with respect to the arguments `wrt`."""
+    traced = program.trace(jaxpr, wrt)
+    joint = rewrites.rewrite(traced, selection.pool_codec(policy))
+    to_encode = {v for v, e in zip(joint.arguments, encoded, strict=True) if e}
+    return PlannedRegion(
+        selection=selection.select(joint, policy, to_encode),
+        plain_bytes=program.residual_bytes(traced),
+    )
