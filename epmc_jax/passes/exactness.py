@@ -17,14 +17,15 @@ import numpy as np
 from epmc_jax.passes.program import Constant, Op, Program, Value, is_discrete, is_float
 
 _ELEMENTWISE = frozenset(
-    """abs add add_any asinh atan cbrt clamp conj copy copy_p cos cosh custom_lin
-    div erf erf_inv erfc exp exp2 expm1 imag integer_pow log log1p logistic max min
-    mul mul_no_cse neg pow real reduce_precision rsqrt select_n sin sinh sqrt square
-    stop_gradient sub tan tanh""".split()
+    """abs acos acosh add add_any asin asinh atan atan2 atanh cbrt clamp conj copy copy_p
+    cos cosh div erf erf_inv erfc exp exp2 expm1 imag integer_pow log log1p log2
+    logistic max min mul mul_no_cse neg one_minus_square polynomial pow real
+    reduce_precision rsqrt select_n sin sinh sqrt square stop_gradient sub tan
+    tanh""".split()
 )
 _MOVES = frozenset(
     """broadcast_in_dim concatenate expand_dims name pad pcast pvary reshape rev slice
-    split squeeze transpose""".split()
+    split squeeze stack tile transpose unstack""".split()
 )
 _DECISIONS = frozenset(
     """and bitcast_convert_type ceil clz eq eq_to floor ge gt is_finite le le_to lt
@@ -34,20 +35,21 @@ _DECISIONS = frozenset(
 _SOURCES = frozenset({"iota", "empty"})
 _CONTRACTIONS = frozenset(
     """conv_general_dilated cumlogsumexp cumprod cumsum dot_general dynamic_slice
-    dynamic_update_slice fft gather ragged_dot reduce_max reduce_min reduce_prod
-    reduce_sum reduce_window_sum scatter-add scatter_add triangular_solve""".split()
+    dynamic_update_slice fft gather ragged_dot_general reduce_sum reduce_window_sum
+    scaled_dot scatter-add triangular_solve""".split()
 )
-_RANDOM = frozenset(
-    """random_bits random_clone random_fold_in random_gamma random_seed random_split
-    random_unwrap random_wrap threefry2x32""".split()
-)
-
 # Positions of the operands in which a value near zero is a pole of the result or of
 # its derivative: an absolute error that is harmless elsewhere is unbounded there.
 _POLES = {
     "div": (1,),
     "log": (0,),
     "log1p": (0,),
+    "log2": (0,),
+    "acos": (0,),
+    "acosh": (0,),
+    "asin": (0,),
+    "atan2": (0, 1),
+    "atanh": (0,),
     "rsqrt": (0,),
     "sqrt": (0,),
     "cbrt": (0,),
@@ -73,9 +75,10 @@ def is_cheap(op: Op) -> bool:
     return op.name in names and len(op.outputs) >= 1
 
 
-def is_random(op: Op) -> bool:
-    """True for the generation of random bits from a key."""
-    return op.name in _RANDOM
+def is_reduction(op: Op) -> bool:
+    """True for sums, maxima and the like over axes: small results, no layer of its own."""
+    window = op.name.startswith("reduce_window")
+    return op.name.startswith("reduce_") and op.name != "reduce_precision" and not window
 
 
 def is_continuous(op: Op) -> bool:
@@ -171,10 +174,8 @@ def is_statistic(op: Op, statistics: set[Value]) -> bool:
 
     Such values are small, and each stands for many elements: they are kept exact.
     """
-    if op.name.startswith("reduce_") and not op.name.startswith("reduce_window"):
-        if op.name != "reduce_precision":
-            taken = sum(v.size for v in op.values)
-            return 16 * op.outputs[0].size <= taken
+    if is_reduction(op):
+        return 16 * op.outputs[0].size <= sum(v.size for v in op.values)
     # A broadcast would make a large array of it: there the statistic ends.
     if not is_cheap(op) or not op.values:
         return False

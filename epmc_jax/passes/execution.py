@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from epmc_jax._codec import Encoded
 from epmc_jax._ordering import pin
 from epmc_jax.codecs import Raw
-from epmc_jax.passes.exactness import is_cheap
+from epmc_jax.passes.exactness import is_cheap, is_reduction
 from epmc_jax.passes.program import Constant, Op, Value, is_float, live_ops
 from epmc_jax.passes.selection import Selection, Stored
 
@@ -27,7 +27,7 @@ _LAYERS_A_DECODED_ARRAY_LIVES = 1
 
 # What is recomputed from an array that is stored as it is would be merged with the
 # same operations of the forward pass: a pin keeps them apart where it matters.
-_SMALLEST_PINNED_BYTES = 4096
+_SMALLEST_PINNED_BYTES = 16
 
 
 class _Zero:
@@ -194,11 +194,6 @@ class _Backward:
         if is_float(stored.value) and stored.value.nbytes >= _SMALLEST_PINNED_BYTES:
             return pin(saved, *self.tie)
         return saved
-
-
-def is_reduction(op: Op) -> bool:
-    """True for sums over axes: they end no layer, and their results are small."""
-    return op.name.startswith("reduce_") and not op.name.startswith("reduce_window")
 
 
 def values_read_before_residuals(selection: Selection) -> set[Value]:

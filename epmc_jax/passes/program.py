@@ -58,6 +58,7 @@ class Op:
     params: dict[str, Any]
     call: Callable[..., list[Any]]
     path: str = ""
+    line: str = ""
     has_effects: bool = False
     equation: Any = None
 
@@ -224,7 +225,8 @@ def _op(eqn: Any, inputs: list, outputs: list[Value], path: str) -> Op:
         outputs=outputs,
         params=eqn.params,
         call=call,
-        path=path or compat.source_line(eqn),
+        path=path,
+        line=compat.source_line(eqn),
         has_effects=bool(eqn.effects),
         equation=eqn,
     )

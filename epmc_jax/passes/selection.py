@@ -12,6 +12,7 @@ from epmc_jax import _jax_compat as compat
 from epmc_jax._codec import AbstractCodec
 from epmc_jax.codecs import BitMask, Raw
 from epmc_jax.passes import exactness
+from epmc_jax.passes.chains import ends_of_chains
 from epmc_jax.passes.cut import minimum_cut
 from epmc_jax.passes.program import Op, Program, Value, is_discrete, is_float, is_zero_scalar, producers
 from epmc_jax.passes.ranges import index_bounds
@@ -76,6 +77,7 @@ class _Selector:
         self.lossless_only = exactness.lossless_only(program)
         self.statistics = exactness.statistics_of(program)
         self.bounds = index_bounds(program)
+        self.chain_ends = self._chain_ends()
         self.names = _checkpoint_names(program.forward)
         self.relu = _relu_values(program)
         self.codecs: dict[Value, tuple[AbstractCodec, Residual, str]] = {}
@@ -91,6 +93,11 @@ class _Selector:
             if free_op(op):
                 free.update(op.outputs)
         return free
+
+    def _chain_ends(self) -> set[Op]:
+        if self.policy.recompute != "cheap":
+            return set()
+        return ends_of_chains(self.program, self.free)
 
     def may_repeat(self, op: Op) -> bool:
         recompute = self.policy.recompute
@@ -138,7 +145,7 @@ class _Selector:
         op = self.made_by.get(value)
         return Residual(
             kind=self._kind(value),
-            path=_clean(op.path) if op else "argument",
+            path=site(op) if op else "argument",
             primitive=op.name if op else "argument",
             shape=value.shape,
             dtype=value.dtype,
@@ -190,7 +197,8 @@ def _graph(selector: _Selector, targets: Sequence[Value]):
             continue
         nodes[value] = None
         op = selector.made_by.get(value)
-        if op is None or not selector.may_repeat(op) or _needs_exact_inputs(selector, value):
+        stops = op is None or not selector.may_repeat(op) or op in selector.chain_ends
+        if stops or _needs_exact_inputs(selector, value):
             sources.add(value)
             continue
         needed = [v for v in op.values if v not in selector.free]
@@ -290,9 +298,13 @@ def _with_seed(codec: AbstractCodec, seed: int, residual: Residual) -> AbstractC
     return dataclasses.replace(codec, seed=zlib.crc32(site.encode()))
 
 
+def site(op: Op) -> str:
+    """The module path of `op`, or the line of code where no module has a name."""
+    return _without_transformations(op.path) or op.line
+
+
 @functools.cache
-def _clean(path: str) -> str:
-    """The module path without the names of transformations."""
+def _without_transformations(path: str) -> str:
     parts = []
     for part in path.split("/"):
         while part.endswith(")") and "(" in part:
@@ -330,7 +342,7 @@ def pool_codec(policy: Policy):
         window = pool_window(op)
         residual = Residual(
             kind="pool_index",
-            path=_clean(op.path),
+            path=site(op),
             primitive=op.name,
             shape=operand.shape,
             dtype=operand.dtype,

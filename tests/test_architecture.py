@@ -1,0 +1,72 @@
+"""Imports go one way, and files stay small."""
+
+import ast
+import pathlib
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parent.parent / "epmc_jax"
+
+# Each layer may import what stands before it, and what stands with it.
+LAYERS = (
+    {"_types", "_jax_compat"},
+    {"_kernels"},
+    {"_primitives", "_codec", "_ordering"},
+    {"codecs"},
+    {"policy", "policies"},
+    {"passes"},
+    {"transform"},
+    {"report", "planning"},
+    {"flax"},
+    {"compressing"},
+    {"__init__"},
+)
+# Order within the pass.
+PASSES = (
+    {"program"},
+    {"exactness", "ranges", "cut"},
+    {"chains", "rewrites"},
+    {"selection"},
+    {"execution"},
+)
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _imports(path):
+    """Modules of the package that `path` imports when it is imported."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+            yield from (n for n in names if n.startswith("epmc_jax."))
+        elif isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name.startswith("epmc_jax."))
+
+
+def _level(layers, name):
+    found = [i for i, layer in enumerate(layers) if name in layer]
+    assert found, f"{name} has no place in the layers: add it to this test"
+    return found[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    own = path.relative_to(PACKAGE).with_suffix("").parts
+    for name in _imports(path):
+        other = name.split(".")[1:]
+        if own[0] != other[0]:
+            if (PACKAGE / other[0]).exists() or (PACKAGE / f"{other[0]}.py").exists():
+                assert _level(LAYERS, other[0]) <= _level(LAYERS, own[0]), name
+        elif own[0] == "passes" and len(other) > 1 and own[1] != "__init__":
+            if (PACKAGE / "passes" / f"{other[1]}.py").exists():
+                assert _level(PASSES, other[1]) <= _level(PASSES, own[1]), name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_private_jax_is_used_in_one_module_only(path):
+    if path.name != "_jax_compat.py":
+        assert "jax._src" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_stay_small(path):
+    assert len(path.read_text().splitlines()) <= 400

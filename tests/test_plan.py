@@ -1,0 +1,70 @@
+"""The plan: what will be stored, as table, JSON and picture."""
+
+import json
+
+import jax
+import pytest
+
+import epmc_jax
+from epmc_jax import policies
+from tests.models import Cnn, ConvBlock, cnn_loss
+
+
+def test_the_sums_are_those_of_the_rows():
+    loss, args = cnn_loss()
+    plan = epmc_jax.plan(loss, *args)
+    assert plan.stored_bytes == sum(r.encoded_bytes for r in plan.rows)
+    assert plan.dense_bytes == sum(r.dense_bytes for r in plan.rows)
+    assert plan.stored_bytes < plan.dense_bytes < plan.plain_bytes
+
+
+def test_the_encoded_bytes_are_those_that_are_stored():
+    """The residuals of the traced VJP have the sizes that the plan promised."""
+    loss, args = cnn_loss()
+    compressed = epmc_jax.compress(loss)
+
+    def residuals(params):
+        return jax.vjp(lambda p: compressed(p, *args[1:])[0], params)[1]
+
+    shapes = jax.tree.leaves(jax.eval_shape(residuals, args[0]))
+    codes = sum(s.size for s in shapes if s.dtype.name == "uint8")
+    plan = epmc_jax.plan(compressed, *args)
+    assert codes == sum(r.encoded_bytes for r in plan.rows if r.codec != "Raw")
+
+
+def test_a_plan_runs_nothing_and_takes_shapes():
+    loss, args = cnn_loss()
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), args)
+    assert epmc_jax.plan(loss, *shapes).stored_bytes == epmc_jax.plan(loss, *args).stored_bytes
+
+
+def test_compressed_modules_inside_a_loss_are_found():
+    loss, args = cnn_loss(Cnn(block=epmc_jax.compress(ConvBlock)))
+    assert epmc_jax.plan(loss, *args).regions == 4
+
+
+def test_the_table_names_site_codec_and_reason():
+    loss, args = cnn_loss()
+    text = str(epmc_jax.plan(loss, *args, policy=policies.balanced()))
+    for part in ("ConvBlock_0/Conv_0", "GroupQuant(4)", "PoolIndex", "ratio", "live bytes"):
+        assert part in text
+
+
+def test_json_has_every_row():
+    loss, args = cnn_loss()
+    plan = epmc_jax.plan(loss, *args)
+    content = json.loads(plan.to_json())
+    assert len(content["rows"]) == len(plan.rows)
+    assert content["stored_bytes"] == plan.stored_bytes
+
+
+def test_the_picture_is_written(tmp_path):
+    loss, args = cnn_loss()
+    epmc_jax.plan(loss, *args).plot(str(tmp_path / "plan.png"))
+    assert (tmp_path / "plan.png").stat().st_size > 1000
+
+
+def test_two_policies_are_refused():
+    loss, args = cnn_loss()
+    with pytest.raises(ValueError, match="compressed already"):
+        epmc_jax.plan(epmc_jax.compress(loss), *args, policy=policies.exact())
