@@ -93,7 +93,10 @@ class ResNet(nnx.Module):
     """Stem, four stages of residual blocks, global average, linear classifier.
 
     `small_images` replaces the 7x7 stride-2 convolution of the stem by a 3x3 stride-1
-    one. `remat_blocks` wraps each block in `jax.checkpoint`.
+    one, and the last stage keeps the size of the third: on 2x2 images XLA:CPU runs a
+    3x3 convolution a hundred times slower than on 4x4 ones (569 against 20 ms for 512
+    channels and batch 100, jax 0.10.2). `remat_blocks` wraps each block in
+    `jax.checkpoint`.
     """
 
     def __init__(
@@ -113,10 +116,11 @@ class ResNet(nnx.Module):
         self.norm = nnx.BatchNorm(64, momentum=0.9, rngs=rngs)
         blocks = []
         features = 64
+        shrinking = (1, 2) if small_images else (1, 2, 3)
         for stage, size in enumerate(stage_sizes):
             width = 64 * 2**stage
             for index in range(size):
-                stride = 2 if stage > 0 and index == 0 else 1
+                stride = 2 if stage in shrinking and index == 0 else 1
                 blocks.append(block(features, width, stride, rngs))
                 features = width * block.expansion
         self.blocks = nnx.List(blocks)

@@ -33,8 +33,7 @@ class BasicBlock(nn.Module):
         y = _Conv(self.width, (3, 3), self.stride, padding=1)(x)
         y = nn.relu(norm()(y))
         y = _Conv(self.width, (3, 3), padding=1)(y)
-        # A zero scale starts every block as the identity, which trains faster.
-        y = norm(scale_init=nn.initializers.zeros)(y)
+        y = norm()(y)
         if x.shape != y.shape:
             x = norm()(_Conv(self.width, (1, 1), self.stride)(x))
         return nn.relu(x + y)
@@ -56,7 +55,7 @@ class Bottleneck(nn.Module):
         y = _Conv(self.width, (3, 3), self.stride, padding=1)(y)
         y = nn.relu(norm()(y))
         y = _Conv(features, (1, 1))(y)
-        y = norm(scale_init=nn.initializers.zeros)(y)
+        y = norm()(y)
         if x.shape != y.shape:
             x = norm()(_Conv(features, (1, 1), self.stride)(x))
         return nn.relu(x + y)
@@ -66,7 +65,10 @@ class ResNet(nn.Module):
     """Stem, four stages of residual blocks, global average, linear classifier.
 
     `small_images` replaces the 7x7 stride-2 convolution of the stem by a 3x3 stride-1
-    one. `remat_blocks` wraps each block in `jax.checkpoint`.
+    one, and the last stage keeps the size of the third: on 2x2 images XLA:CPU runs a
+    3x3 convolution a hundred times slower than on 4x4 ones (569 against 20 ms for 512
+    channels and batch 100, jax 0.10.2). `remat_blocks` wraps each block in
+    `jax.checkpoint`.
     """
 
     stage_sizes: Sequence[int]
@@ -82,9 +84,10 @@ class ResNet(nn.Module):
         x = nn.relu(_batch_norm(train)(name="stem_norm")(x))
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         block = nn.remat(self.block) if self.remat_blocks else self.block
+        shrinking = (1, 2) if self.small_images else (1, 2, 3)
         for stage, size in enumerate(self.stage_sizes):
             for index in range(size):
-                stride = 2 if stage > 0 and index == 0 else 1
+                stride = 2 if stage in shrinking and index == 0 else 1
                 name = f"stage{stage}_block{index}"
                 x = block(64 * 2**stage, stride, train, name=name)(x)
         x = jnp.mean(x, axis=(1, 2))
