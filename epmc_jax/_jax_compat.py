@@ -100,3 +100,16 @@ def is_saveable(policy: Callable[..., Any], eqn: JaxprEqn) -> bool:
             "name without offloading, and rules for the codecs."
         )
     return kind == "SaveableType"
+
+
+def encoded_aval(aval: Any, shape: Sequence[int], dtype: Any) -> Any:
+    """The aval of an array made from one of `aval`, with another shape and dtype.
+
+    What concerns devices is kept, but for the sharding: its axes are those of `aval`.
+    """
+    return aval.update(shape=tuple(shape), dtype=dtype, weak_type=False, sharding=None)
+
+
+def tangent_aval(aval: Any) -> Any:
+    """The aval of a tangent of `aval`: float0 for integers and booleans."""
+    return aval.to_tangent_aval()

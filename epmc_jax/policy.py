@@ -93,7 +93,16 @@ class Rule:
         codec = self.codec
         if not isinstance(codec, AbstractCodec):
             codec = codec(residual)
-        return codec if codec is not None and codec.accepts(residual.dtype) else None
+        return codec if codec is not None and _holds(codec, residual) else None
+
+
+def _holds(codec: AbstractCodec, residual: Residual) -> bool:
+    """True where `codec` gives back what it was given, or the choice that it is for."""
+    if not codec.accepts(residual.dtype):
+        return False
+    if residual.kind == "pool_index":
+        return isinstance(codec, PoolIndex)
+    return codec.decoded_dtype(residual.dtype) == residual.dtype
 
 
 Recompute = Literal["cheap", "none"] | Callable[..., Any]

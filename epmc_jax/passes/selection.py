@@ -6,18 +6,26 @@ import dataclasses
 import functools
 import math
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax._codec import AbstractCodec
-from epmc_jax.codecs import BitMask, Raw
+from epmc_jax.codecs import BitMask, PoolIndex, Raw
 from epmc_jax.passes import exactness
 from epmc_jax.passes.chains import ends_of_chains
 from epmc_jax.passes.cut import minimum_cut
-from epmc_jax.passes.program import Op, Program, Value, is_discrete, is_float, is_zero_scalar, producers
+from epmc_jax.passes.program import (
+    Op,
+    Program,
+    Value,
+    is_discrete,
+    is_float,
+    is_zero_scalar,
+    itemsize,
+    producers,
+)
 from epmc_jax.passes.ranges import index_bounds
-from epmc_jax.passes.rewrites import pool_window
-from epmc_jax.policy import Kind, Policy, Residual
+from epmc_jax.policy import Kind, Policy, PoolWindow, Residual
 
 _NOT_ENTERED = frozenset(
     "scan while cond shard_map checkpoint remat2 custom_vjp_call pallas_call".split()
@@ -44,7 +52,8 @@ class Stored:
 
     @property
     def dense_bytes(self) -> int:
-        return self.value.nbytes
+        """Bytes of the array that JAX keeps for the same purpose."""
+        return math.prod(self.residual.shape) * itemsize(self.residual.dtype)
 
     @property
     def encoded_bytes(self) -> int:
@@ -121,6 +130,8 @@ class _Selector:
 
     def _choose_codec(self, value: Value) -> tuple[AbstractCodec, Residual, str]:
         residual = self._describe(value)
+        if residual.kind == "pool_index":
+            return Raw(), residual, "where the maxima are"
         if not (is_discrete(value) or is_float(value)):
             return Raw(), residual, f"{value.dtype} is kept as it is"
         if value.nbytes < self.policy.min_bytes:
@@ -143,6 +154,8 @@ class _Selector:
 
     def _describe(self, value: Value) -> Residual:
         op = self.made_by.get(value)
+        if op is not None and op.name == "max_pool" and value is op.outputs[1]:
+            return describe_pool(op, op.params["codec"])
         return Residual(
             kind=self._kind(value),
             path=site(op) if op else "argument",
@@ -334,21 +347,19 @@ def _relu_values(program: Program) -> set[Value]:
     return found
 
 
-def pool_codec(policy: Policy):
+def pool_codec(policy: Policy) -> Callable[[Op, PoolWindow], AbstractCodec]:
     """The function that `rewrite` asks for the codec of a pool's index."""
+    return lambda op, pool: policy.codec_for(describe_pool(op, pool))
 
-    def choose(op: Op, _window) -> AbstractCodec:
-        operand = op.inputs[0]
-        window = pool_window(op)
-        residual = Residual(
-            kind="pool_index",
-            path=site(op),
-            primitive=op.name,
-            shape=operand.shape,
-            dtype=operand.dtype,
-            num_values=math.prod(window.window),
-            pool=window,
-        )
-        return policy.codec_for(residual)
 
-    return choose
+def describe_pool(op: Op, pool: PoolWindow | PoolIndex) -> Residual:
+    """The residual of a max-pool: the choices in each of its windows."""
+    return Residual(
+        kind="pool_index",
+        path=site(op),
+        primitive=op.name,
+        shape=op.inputs[0].shape,
+        dtype=op.inputs[0].dtype,
+        num_values=math.prod(pool.window),
+        pool=PoolWindow(window=pool.window, strides=pool.strides, padding=pool.padding),
+    )

@@ -1,0 +1,82 @@
+"""Loads the native library and registers its targets with XLA.
+
+There is no build step here: without the library (it is part of every wheel) the jnp
+references run instead, with the same bytes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+_CPU_LIBRARY = "_epmc_cpu.so"
+
+# The name of a target is also the name of its symbol in the library.
+_CPU_TARGETS = (
+    "epmc_pin",
+    "epmc_bit_mask_encode",
+    "epmc_bit_mask_decode",
+    "epmc_group_quant_encode",
+    "epmc_group_quant_decode",
+)
+
+
+def has_cpu_kernels() -> bool:
+    """True if the CPU library is there; registers its targets at the first call."""
+    return _register(_CPU_LIBRARY, _CPU_TARGETS, "cpu")
+
+
+def call_target(
+    target: str,
+    result: Any,
+    operands: Sequence[Any],
+    attributes: dict[str, Any],
+    *,
+    aliases: dict[int, int] | None = None,
+) -> Any:
+    """Calls a registered target: `result` is one `jax.ShapeDtypeStruct`, or several."""
+    call = jax.ffi.ffi_call(target, result, input_output_aliases=aliases)
+    return call(*operands, **attributes)
+
+
+@functools.cache
+def _register(library_name: str, targets: tuple[str, ...], platform: str) -> bool:
+    path = _find(library_name)
+    if path is None:
+        warnings.warn(
+            f"{library_name} is not beside the package: encoding runs as jnp code, "
+            "slower and, on CPU, without keeping the order that saves memory. "
+            "`pip install .` in a checkout builds it.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    library = ctypes.CDLL(str(path))
+    for target in targets:
+        try:
+            symbol = getattr(library, target)
+        except AttributeError as error:
+            raise ImportError(
+                f"{path} has no {target}: it was built from other sources. Run "
+                "`pip install .` (or `pip install -e .`) again."
+            ) from error
+        jax.ffi.register_ffi_target(
+            target, jax.ffi.pycapsule(symbol), platform=platform
+        )
+    return True
+
+
+def _find(library_name: str) -> Path | None:
+    # An editable install has two entries: the sources, and what the build installed.
+    for entry in sys.modules[__package__].__path__:
+        path = Path(entry) / library_name
+        if path.exists():
+            return path
+    return None

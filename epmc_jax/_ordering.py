@@ -1,0 +1,61 @@
+"""Order between operations that share no data, kept by every scheduler of XLA."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax.interpreters import ad
+
+from epmc_jax import _kernels
+from epmc_jax._primitives import make_primitive, wait_for
+
+
+def pin(x: jax.Array, *deps: jax.Array) -> jax.Array:
+    """Returns `x`, unchanged, but not before `deps` exist.
+
+    No copy: the result takes the memory of `x` unless `x` is read again. Derivatives
+    pass through to `x` alone. On CPU this is a call that XLA cannot see into, because
+    XLA:CPU drops barriers before it schedules; elsewhere it is a barrier.
+    """
+    return pin_p.bind(x, *deps) if deps else x
+
+
+def materialized(x: jax.Array) -> jax.Array:
+    """Returns `x`, unchanged, computed once and written to memory.
+
+    For an elementwise result that is encoded and then pinned: XLA:CPU would give each of
+    the two readers an array of its own, computed twice. Elsewhere nothing happens.
+    """
+    return pin_p.bind(x)
+
+
+def _on_cpu(x: Any, *deps: Any) -> Any:
+    if not _kernels.has_cpu_kernels():
+        return wait_for(x, deps)
+    result = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    return _kernels.call_target("epmc_pin", result, (x, *deps), {}, aliases={0: 0})
+
+
+def _batch(operands: Any, axes: Any) -> Any:
+    return pin_p.bind(*operands), axes[0]
+
+
+def _jvp(primals: Any, tangents: Any) -> Any:
+    return pin_p.bind(*primals), tangents[0]
+
+
+def _transpose(ct: Any, x: Any, *deps: Any) -> Any:
+    del x
+    return [ct, *(None for _ in deps)]
+
+
+pin_p = make_primitive(
+    "epmc_pin",
+    abstract=lambda x, *deps: x,
+    reference=lambda x, *deps: wait_for(x, deps),
+    on_cpu=_on_cpu,
+    batch=_batch,
+    jvp=_jvp,
+)
+ad.primitive_transposes[pin_p] = _transpose

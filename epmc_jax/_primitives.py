@@ -1,0 +1,74 @@
+"""Makes a JAX primitive of a native kernel and its jnp reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from epmc_jax import _jax_compat as compat
+from epmc_jax._types import SecondOrderError
+
+
+def make_primitive(
+    name: str,
+    *,
+    abstract: Callable[..., Any],
+    reference: Callable[..., Any],
+    on_cpu: Callable[..., Any],
+    batch: Callable[..., Any],
+    jvp: Callable[..., Any],
+    static_argnames: Sequence[str] = (),
+    multiple_results: bool = False,
+) -> Primitive:
+    """A primitive that runs `on_cpu` on CPUs and `reference` everywhere else.
+
+    `reference(*operands, **params)` and `on_cpu(...)` are traceable functions with the
+    same results, `abstract(*avals, **params)` gives their avals; `batch` and `jvp` are
+    rules as in `jax.interpreters`. `static_argnames`: the names of `params`.
+    """
+    primitive = Primitive(name)
+    primitive.multiple_results = multiple_results
+    primitive.def_abstract_eval(abstract)
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames=tuple(static_argnames)))
+    lowerings = {None: reference, "cpu": on_cpu}
+    for platform, function in lowerings.items():
+        rule = mlir.lower_fun(function, multiple_results=multiple_results)
+        mlir.register_lowering(primitive, rule, platform=platform)
+    batching.primitive_batchers[primitive] = batch
+    ad.primitive_jvps[primitive] = jvp
+    return primitive
+
+
+def wait_for(x: jax.Array, after: Sequence[jax.Array]) -> jax.Array:
+    """`x`, but not before `after` exists, where XLA keeps barriers (not on CPU)."""
+    return lax.optimization_barrier((x, *after))[0] if after else x
+
+
+def zero_tangent(primal_out: Any) -> ad.Zero:
+    """The symbolic zero for an output that has no derivative."""
+    return ad.Zero(compat.tangent_aval(jax.typeof(primal_out)))
+
+
+def has_derivative(tangent: Any) -> bool:
+    """False for symbolic zeros and for the tangents of integers and booleans."""
+    return not isinstance(tangent, ad.Zero) and tangent.dtype != jax.dtypes.float0
+
+
+def refuse_second_order(codec: Any) -> None:
+    """Raises `SecondOrderError`: bytes made by `codec` would be taken for constants."""
+    raise SecondOrderError(
+        f"second derivative through a residual encoded by {codec}: the encoded bytes have "
+        "no derivative. For jvp, hessian or a gradient of a gradient, trace the function "
+        "inside `with epmc_jax.disable():`."
+    )
+
+
+def move_to_front(x: jax.Array, axis: int) -> jax.Array:
+    """The mapped axis of a batched operand, first."""
+    return jnp.moveaxis(x, axis, 0)

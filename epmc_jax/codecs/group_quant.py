@@ -1,0 +1,210 @@
+"""Groups of neighbours, quantised between their smallest and largest element."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from epmc_jax._codec import AbstractCodec, Kernel, round16, split_rows
+from epmc_jax.codecs._rows import (
+    BLOCK,
+    FLOATS,
+    as_rows,
+    bits_to_float,
+    float_bits,
+    from_bytes,
+    join_parts,
+    num_blocks,
+    split_parts,
+)
+
+_BIT_WIDTHS = (2, 4, 8)
+_MAX_GROUP_SIZE = 1024
+_MAX_SEED = 2**32 - 1
+
+# Beyond, a step would overflow or lose bits as a subnormal: such a group is all NaN, or
+# constant to 2^-100.
+_MAX_RANGE = np.float32(2.0**126)
+_MIN_RANGE = np.float32(2.0**-100)
+_EXPONENT = np.uint32(0x7F800000)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GroupQuant(AbstractCodec):
+    """Keeps `w = bit_width` bits per element, with one scale per `group_size` neighbours.
+
+    A row of `n` elements in `g = ceil(n / group_size)` groups is `codes`
+    (`4 * w * ceil(n / 32)` bytes), `lo` (float32[g]) and `step` (float32[g]), each padded
+    to a multiple of 16 bytes; an element decodes to `lo + code * step`.
+
+    Error: at most `step / 2` per element with `rounding="nearest"`, below `step` with
+    `"stochastic"`, which is unbiased (both up to 2^-16 of a step), and rounding to the
+    array's dtype; `step` is the range of the group over `2^w - 1`. A group with a NaN, an
+    infinity, or a range above 2^126 decodes to NaN, so that the gradient shows it. A
+    group with a range below 2^-100 decodes to its smallest element.
+
+    The dither of stochastic rounding is a hash of `seed`, the number of the group within
+    the array, and its scale: the same array has the same bytes. Under `jax.vmap` groups
+    are numbered through the whole batch.
+
+    Takes float32, bfloat16 and float16. Raises: `ValueError` for parameters out of range.
+    Reference: Chen et al., ActNN, 2021, arXiv:2104.14129.
+    """
+
+    exact: ClassVar[bool] = False
+    preserves_zero: ClassVar[bool] = False
+
+    bit_width: int = 8
+    group_size: int = 256
+    rounding: Literal["nearest", "stochastic"] = "nearest"
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.bit_width not in _BIT_WIDTHS:
+            raise ValueError(
+                f"bit_width must be 2, 4 or 8, got {self.bit_width}: codes do not straddle "
+                "bytes. Round up: 3 -> 4, 5..7 -> 8; BitMask keeps 1 bit."
+            )
+        size = self.group_size
+        if size % BLOCK or not BLOCK <= size <= _MAX_GROUP_SIZE:
+            raise ValueError(
+                f"group_size must be a multiple of {BLOCK} from {BLOCK} to "
+                f"{_MAX_GROUP_SIZE}, got {size}: codes are packed in blocks of {BLOCK}."
+            )
+        if self.rounding not in ("nearest", "stochastic"):
+            raise ValueError(
+                f'rounding must be "nearest" or "stochastic", got {self.rounding!r}.'
+            )
+        if not 0 <= self.seed <= _MAX_SEED:
+            raise ValueError(f"seed must be from 0 to 2**32 - 1, got {self.seed}.")
+
+    def accepts(self, dtype: Any) -> bool:
+        return jnp.dtype(dtype).name in FLOATS
+
+    def row_nbytes(self, row_elements: int, dtype: Any) -> int:
+        return sum(round16(nbytes) for nbytes in self._part_nbytes(row_elements))
+
+    def encode_kernel(self, dtype: Any) -> Kernel | None:
+        attributes = {
+            "bit_width": np.int64(self.bit_width),
+            "group_size": np.int64(self.group_size),
+            "is_stochastic": self.rounding == "stochastic",
+            "seed": np.int64(self.seed),
+        }
+        return Kernel("epmc_group_quant_encode", attributes)
+
+    def decode_kernel(self, dtype: Any) -> Kernel | None:
+        attributes = {
+            "bit_width": np.int64(self.bit_width),
+            "group_size": np.int64(self.group_size),
+        }
+        return Kernel("epmc_group_quant_decode", attributes)
+
+    def encode_reference(self, x: jax.Array) -> jax.Array:
+        rows = as_rows(x)
+        elements = rows.shape[1]
+        groups, valid = self._as_groups(_flushed(rows))
+        lo, step = self._scales(groups, valid)
+        inv16 = _inverse_step16(step)
+        steps16 = ((groups - lo[..., None]) * inv16[..., None]).astype(jnp.int32)
+        codes = (steps16 + self._dither16(lo, step)) >> 16
+        codes = jnp.minimum(codes, 2**self.bit_width - 1)
+        codes = jnp.where(valid & (step != 0)[..., None], codes, 0)
+        codes = codes.reshape(rows.shape[0], -1)[:, : num_blocks(elements) * BLOCK]
+        return join_parts([self._pack(codes.astype(jnp.uint8)), lo, step])
+
+    def decode_reference(
+        self, rows: jax.Array, shape: tuple[int, ...], dtype: Any
+    ) -> jax.Array:
+        count, elements = split_rows(shape)
+        packed, lo, step = split_parts(rows, self._part_nbytes(elements))
+        codes = self._unpack(packed).reshape(count, -1)[:, :elements]
+        groups, _ = self._as_groups(codes.astype(jnp.float32))
+        lo = from_bytes(lo, jnp.float32)[..., None]
+        step = from_bytes(step, jnp.float32)[..., None]
+        x = (lo + groups * step).reshape(count, -1)[:, :elements]
+        return x.reshape(shape).astype(dtype)
+
+    def _part_nbytes(self, row_elements: int) -> tuple[int, int, int]:
+        scales = 4 * -(-row_elements // self.group_size)
+        return num_blocks(row_elements) * 4 * self.bit_width, scales, scales
+
+    def _as_groups(self, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[rows, elements] as [rows, groups, group_size], and which of them exist."""
+        count, elements = rows.shape
+        groups = -(-elements // self.group_size)
+        padding = groups * self.group_size - elements
+        padded = jnp.pad(rows, ((0, 0), (0, padding)))
+        valid = np.arange(groups * self.group_size) < elements
+        shape = (groups, self.group_size)
+        return padded.reshape(count, *shape), valid.reshape(shape)
+
+    def _scales(self, groups: jax.Array, valid: jax.Array) -> tuple[Any, Any]:
+        lo = jnp.min(jnp.where(valid, groups, jnp.inf), axis=-1)
+        hi = jnp.max(jnp.where(valid, groups, -jnp.inf), axis=-1)
+        finite = jnp.all((float_bits(groups) & _EXPONENT) != _EXPONENT, axis=-1)
+        span = hi - lo
+        is_nan = ~(finite & (span <= _MAX_RANGE))
+        # XLA divides by multiplying with a reciprocal where it sees fit: the constant is
+        # multiplied here, so that there is one rounding everywhere.
+        bits = float_bits(span * np.float32(1 / (2**self.bit_width - 1)))
+        step = bits_to_float((bits + np.uint32(0xFF)) & ~np.uint32(0xFF))
+        step = jnp.where(is_nan | (span < _MIN_RANGE), np.float32(0), step)
+        return jnp.where(is_nan, np.float32(np.nan), lo), step
+
+    def _dither16(self, lo: jax.Array, step: jax.Array) -> jax.Array:
+        """Dither in 2^-16 of a step: [rows, groups, group_size], or one number."""
+        if self.rounding == "nearest":
+            return jnp.int32(1 << 15)
+        rows, groups = lo.shape
+        number = jnp.arange(rows * groups, dtype=jnp.uint32).reshape(rows, groups)
+        rotated = (float_bits(step) << 16) | (float_bits(step) >> 16)
+        key = _mix((np.uint32(self.seed) ^ _mix(number) ^ float_bits(lo)) + rotated)
+        pairs = np.arange(self.group_size // 2, dtype=np.uint32)
+        hashes = _mix(key[..., None] + pairs * np.uint32(0x9E3779B9))
+        hashes = hashes.reshape(rows, groups, -1, BLOCK // 2)
+        halves = jnp.concatenate([hashes & np.uint32(0xFFFF), hashes >> 16], axis=-1)
+        return halves.reshape(rows, groups, -1).astype(jnp.int32)
+
+    def _pack(self, codes: jax.Array) -> jax.Array:
+        per_byte = 8 // self.bit_width
+        parts = codes.reshape(codes.shape[0], -1, per_byte, BLOCK // per_byte)
+        shifts = np.arange(per_byte, dtype=np.uint8)[:, None] * np.uint8(self.bit_width)
+        return jnp.sum(parts << shifts, axis=2, dtype=jnp.uint8)
+
+    def _unpack(self, packed: jax.Array) -> jax.Array:
+        per_byte = 8 // self.bit_width
+        parts = packed.reshape(packed.shape[0], -1, 1, BLOCK // per_byte)
+        shifts = np.arange(per_byte, dtype=np.uint8)[:, None] * np.uint8(self.bit_width)
+        return (parts >> shifts) & np.uint8(2**self.bit_width - 1)
+
+
+def _flushed(x: jax.Array) -> jax.Array:
+    """float32 with -0 and subnormals as +0, by their bits: processors differ there."""
+    bits = float_bits(x.astype(jnp.float32))
+    return bits_to_float(jnp.where((bits & _EXPONENT) == 0, np.uint32(0), bits))
+
+
+def _inverse_step16(step: jax.Array) -> jax.Array:
+    """65536 / step, rounded down to 24 bits, with integer divisions; 0 for step 0."""
+    bits = float_bits(step)
+    mantissa = ((bits & np.uint32(0x7FFFFF)) | np.uint32(0x800000)) >> 8
+    high = np.uint32(2**31) // mantissa
+    rest = np.uint32(2**31) - high * mantissa
+    quotient = high * np.uint32(256) + rest * np.uint32(256) // mantissa
+    exponent = np.int32(119) - (bits >> 23).astype(jnp.int32)
+    scaled = float_bits(quotient.astype(jnp.float32)) + (exponent.astype(jnp.uint32) << 23)
+    return jnp.where(step == 0, np.float32(0), bits_to_float(scaled))
+
+
+def _mix(x: jax.Array) -> jax.Array:
+    """The hash lowbias32 of Chris Wellons."""
+    x = x ^ (x >> 16)
+    x = x * np.uint32(0x7FEB352D)
+    x = x ^ (x >> 15)
+    x = x * np.uint32(0x846CA68B)
+    return x ^ (x >> 16)
