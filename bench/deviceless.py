@@ -1,10 +1,10 @@
 """Compiles a gradient for an H100 on a machine without one, for its memory figure.
 
 Needs jax's CUDA plug-in (`pip install "jax[cuda13]"`, several GB); no driver, no GPU.
-XLA looks custom calls up when it compiles: they need handlers registered for CUDA.
+`environment.DEVICELESS` must be in the environment before jax starts. XLA looks custom
+calls up when it compiles: they need handlers registered for CUDA.
 """
 
-import os
 from typing import Any
 
 import jax
@@ -41,27 +41,8 @@ runtime_version { major: 13 minor: 0 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
 
-# Autotuning runs candidates on the device; Triton's tiles are chosen by running them.
-XLA_FLAGS = (
-    "--xla_gpu_autotune_level=0",
-    "--xla_gpu_enable_triton_gemm=false",
-    "--xla_gpu_experimental_stream_annotation=true",
-)
-
-
 class NoCudaPlugin(RuntimeError):
     """jax cannot compile for CUDA here."""
-
-
-def environment() -> dict[str, str]:
-    """Variables to be set before jax starts, for `compile_gradient` to work."""
-    flags = " ".join(filter(None, (os.environ.get("XLA_FLAGS"), *XLA_FLAGS)))
-    # "cpu" would hide the plug-in; without the check it loads where no driver is.
-    return {
-        "XLA_FLAGS": flags,
-        "JAX_PLATFORMS": "",
-        "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
-    }
 
 
 def require() -> None:

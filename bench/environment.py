@@ -11,18 +11,32 @@ from typing import Any
 TUNABLES = "GLIBC_TUNABLES"
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "epmc_jax")
+DEVICELESS = {
+    # Autotuning would run candidates on the device; so would the choice of Triton's tiles.
+    "XLA_FLAGS": "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false "
+    "--xla_gpu_experimental_stream_annotation=true",
+    # "cpu" would hide the plug-in; with the check it loads only beside a driver.
+    "JAX_PLATFORMS": "",
+    "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
+}
 FLAGS = (TUNABLES, "XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "OMP_NUM_THREADS")
 
 
-def fix_tunables() -> None:
-    """Starts the process anew with huge pages for malloc, unless tunables are set.
+def fix(*, deviceless: bool) -> None:
+    """Starts the process anew with the variables that must stand before jax starts.
 
-    Without them the speed of JAX on the CPU varies up to threefold between runs with
-    how the pages happen to fall. glibc reads the variable at start-up only.
+    Huge pages for malloc, unless tunables are set: without them the speed of JAX on the
+    CPU varies up to threefold between runs with how the pages happen to fall. glibc
+    reads the variable at start-up only. `deviceless`: also what compiling for a GPU
+    that is not there needs.
     """
+    wanted = {}
     if TUNABLES not in os.environ and sys.platform == "linux":
-        environment = os.environ | {TUNABLES: HUGE_PAGES}
-        os.execve(sys.executable, sys.orig_argv, environment)
+        wanted[TUNABLES] = HUGE_PAGES
+    if deviceless:
+        wanted |= DEVICELESS
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        os.execve(sys.executable, sys.orig_argv, os.environ | wanted)
 
 
 def describe() -> dict[str, Any]:
