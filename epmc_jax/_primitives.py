@@ -35,7 +35,7 @@ def make_primitive(
     primitive = Primitive(name)
     primitive.multiple_results = multiple_results
     primitive.def_abstract_eval(abstract)
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames=tuple(static_argnames)))
+    primitive.def_impl(_compiled(primitive, tuple(static_argnames)))
     lowerings = {None: reference, "cpu": on_cpu}
     for platform, function in lowerings.items():
         rule = mlir.lower_fun(function, multiple_results=multiple_results)
@@ -43,6 +43,17 @@ def make_primitive(
     batching.primitive_batchers[primitive] = batch
     ad.primitive_jvps[primitive] = jvp
     return primitive
+
+
+def _compiled(primitive: Primitive, static_argnames: tuple[str, ...]) -> Any:
+    """Runs `primitive` outside of jit, and inside `jax.disable_jit()` too."""
+    jitted = jax.jit(primitive.bind, static_argnames=static_argnames)
+
+    def run(*operands: Any, **params: Any) -> Any:
+        with jax.disable_jit(False):
+            return jitted(*operands, **params)
+
+    return run
 
 
 def wait_for(x: jax.Array, after: Sequence[jax.Array]) -> jax.Array:

@@ -8,7 +8,7 @@ import pytest
 import epmc_jax
 from epmc_jax import Policy, Rule, codecs
 
-X = jnp.linspace(-1, 1, 4096).reshape(64, 64)
+X = jnp.linspace(-1, 1, 2**16).reshape(256, 256)
 
 
 def test_as_a_decorator_with_and_without_arguments():

@@ -32,7 +32,7 @@ def test_nnx_parameter_count(net):
 
 
 @pytest.mark.parametrize(
-    "net, count",
+    ("net", "count"),
     [(resnet_linen.ResNet18, 11_689_512), (resnet_linen.ResNet50, 25_557_032)],
 )
 def test_linen_parameter_count(net, count):
