@@ -19,8 +19,12 @@ def precise(*, seed: int = 0) -> Policy:
 
 
 def balanced(*, seed: int = 0) -> Policy:
-    """4 bits for floats, exact decisions: the noise is below that of minibatches."""
-    codec = GroupQuant(bit_width=4, rounding="stochastic")
+    """4 bits for floats, exact decisions: unbiased, gradients within about 20 %.
+
+    Groups of 128: with 256 the error at init is a tenth larger (VGG16 with BatchNorm:
+    20.7 % against 19.0 %), for 0.25 bits per element less.
+    """
+    codec = GroupQuant(bit_width=4, group_size=128, rounding="stochastic")
     return Policy(*_DECISIONS, *_quantised(codec), seed=seed)
 
 

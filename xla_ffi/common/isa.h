@@ -1,0 +1,47 @@
+// Instruction sets: each kernel is compiled for several, the processor decides at run time.
+#ifndef EPMC_COMMON_ISA_H_
+#define EPMC_COMMON_ISA_H_
+
+namespace epmc {
+
+enum class Isa { kBaseline, kAvx2, kAvx512 };
+
+// The best instruction set of this processor. kBaseline is SSE2 on x86-64, NEON on aarch64.
+Isa BestIsa();
+
+#if defined(__x86_64__)
+#define EPMC_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt,f16c")))
+#define EPMC_AVX512                                                                     \
+  __attribute__((target("avx2,bmi,bmi2,popcnt,f16c,avx512f,avx512bw,avx512vl,avx512dq," \
+                        "prefer-vector-width=512")))
+#else
+#define EPMC_AVX2
+#define EPMC_AVX512
+#endif
+
+template <typename Kernel, typename... Args>
+EPMC_AVX512 void RunAvx512(const Args&... args) {
+  Kernel::Run(args...);
+}
+
+template <typename Kernel, typename... Args>
+EPMC_AVX2 void RunAvx2(const Args&... args) {
+  Kernel::Run(args...);
+}
+
+// Calls `Kernel::Run(args...)` compiled for `isa`; Run and what it calls must be EPMC_HD.
+template <typename Kernel, typename... Args>
+void RunOn(Isa isa, const Args&... args) {
+  switch (isa) {
+    case Isa::kAvx512:
+      return RunAvx512<Kernel>(args...);
+    case Isa::kAvx2:
+      return RunAvx2<Kernel>(args...);
+    case Isa::kBaseline:
+      return Kernel::Run(args...);
+  }
+}
+
+}  // namespace epmc
+
+#endif  // EPMC_COMMON_ISA_H_

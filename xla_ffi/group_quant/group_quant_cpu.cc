@@ -1,0 +1,204 @@
+#include <algorithm>
+#include <cstring>
+
+#include "xla_ffi/group_quant/group_quant.h"
+#include "xla_ffi/group_quant/kernels.h"
+
+namespace epmc::group_quant {
+namespace {
+
+// One group on its way: 1 KiB at the default group size, it stays in the first cache.
+struct Scratch {
+  alignas(64) float x[kMaxGroupSize];
+  alignas(64) uint8_t codes[kMaxGroupSize];
+};
+
+// Where one group is in its array and in its row.
+struct GroupPlace {
+  int64_t row;
+  int64_t group;
+  int64_t first;  // element of the array
+  int count;      // elements; less than group_size only in the last group of a row
+};
+
+EPMC_HD GroupPlace PlaceOf(int64_t unit, int64_t groups, int64_t elements, int group_size) {
+  const int64_t row = unit / groups;
+  const int64_t group = unit - row * groups;
+  const int64_t first = group * group_size;
+  const int64_t rest = elements - first;
+  return {row, group, row * elements + first,
+          static_cast<int>(rest < group_size ? rest : group_size)};
+}
+
+template <typename T>
+EPMC_HD GroupScale LoadGroup(const T* source, int count, int bit_width, float* x) {
+  int32_t lo = INT32_MAX;
+  int32_t hi = INT32_MIN;
+  for (int i = 0; i < count; ++i) {
+    const uint32_t bits = FlushedBits(ToFloatBits(source[i]));
+    const int32_t key = OrderedKey(bits);
+    x[i] = BitsToFloat(bits);
+    lo = key < lo ? key : lo;
+    hi = key > hi ? key : hi;
+  }
+  return ScaleOf(lo, hi, bit_width);
+}
+
+EPMC_HD void EncodeNearest(const float* x, GroupScale scale, int32_t levels, int blocks,
+                           uint8_t* codes) {
+  const float inv16 = InverseStep16(scale.step);
+  for (int i = 0; i < blocks * kBlock; ++i) {
+    codes[i] = static_cast<uint8_t>(EncodeOne(x[i], scale.lo, inv16, kHalf16, levels));
+  }
+}
+
+EPMC_HD void EncodeStochastic(const float* x, GroupScale scale, int32_t levels, int blocks,
+                              uint32_t key, uint8_t* codes) {
+  const float inv16 = InverseStep16(scale.step);
+  for (int block = 0; block < blocks; ++block) {
+    const float* from = x + block * kBlock;
+    uint8_t* to = codes + block * kBlock;
+    for (int i = 0; i < 16; ++i) {
+      const uint32_t dither = DitherOfPair(key, block * 16 + i);
+      const int32_t low = static_cast<int32_t>(dither & 0xffffu);
+      const int32_t high = static_cast<int32_t>(dither >> 16);
+      to[i] = static_cast<uint8_t>(EncodeOne(from[i], scale.lo, inv16, low, levels));
+      to[i + 16] = static_cast<uint8_t>(EncodeOne(from[i + 16], scale.lo, inv16, high, levels));
+    }
+  }
+}
+
+template <int kBitWidth>
+EPMC_HD void Pack(const uint8_t* codes, int blocks, uint8_t* out) {
+  if (kBitWidth == 8) memcpy(out, codes, blocks * kBlock);
+  for (int block = 0; kBitWidth == 4 && block < blocks; ++block) {
+    const uint8_t* c = codes + block * kBlock;
+    for (int i = 0; i < 16; ++i) {
+      out[block * 16 + i] = static_cast<uint8_t>(c[i] | c[i + 16] << 4);
+    }
+  }
+  for (int block = 0; kBitWidth == 2 && block < blocks; ++block) {
+    const uint8_t* c = codes + block * kBlock;
+    for (int i = 0; i < 8; ++i) {
+      out[block * 8 + i] =
+          static_cast<uint8_t>(c[i] | c[i + 8] << 2 | c[i + 16] << 4 | c[i + 24] << 6);
+    }
+  }
+}
+
+template <int kBitWidth>
+EPMC_HD void Unpack(const uint8_t* in, int blocks, uint8_t* codes) {
+  if (kBitWidth == 8) memcpy(codes, in, blocks * kBlock);
+  for (int block = 0; kBitWidth == 4 && block < blocks; ++block) {
+    uint8_t* c = codes + block * kBlock;
+    for (int i = 0; i < 16; ++i) {
+      c[i] = in[block * 16 + i] & 15u;
+      c[i + 16] = in[block * 16 + i] >> 4;
+    }
+  }
+  for (int block = 0; kBitWidth == 2 && block < blocks; ++block) {
+    uint8_t* c = codes + block * kBlock;
+    for (int i = 0; i < 8; ++i) {
+      const uint8_t byte = in[block * 8 + i];
+      c[i] = byte & 3u;
+      c[i + 8] = byte >> 2 & 3u;
+      c[i + 16] = byte >> 4 & 3u;
+      c[i + 24] = byte >> 6;
+    }
+  }
+}
+
+// Alignment bytes are zero: equal arrays have equal rows.
+EPMC_HD void ZeroPadding(uint8_t* row, const RowLayout& layout, int64_t codes_nbytes) {
+  memset(row + codes_nbytes, 0, layout.lo_offset - codes_nbytes);
+  const int64_t scales = 4 * layout.groups;
+  memset(row + layout.lo_offset + scales, 0, layout.step_offset - layout.lo_offset - scales);
+  memset(row + layout.step_offset + scales, 0, layout.nbytes - layout.step_offset - scales);
+}
+
+template <typename T, int kBitWidth>
+struct EncodeKernel {
+  EPMC_HD static void Run(const EncodeArgs& args, const UnitRange& range) {
+    constexpr int32_t kLevels = (1 << kBitWidth) - 1;
+    const int group_size = args.format.group_size;
+    const RowLayout layout = LayoutOf(args.row_elements, kBitWidth, group_size);
+    Scratch scratch;
+    for (int64_t unit = range.first; unit < range.last; ++unit) {
+      const GroupPlace at = PlaceOf(unit, layout.groups, args.row_elements, group_size);
+      uint8_t* row = args.rows + at.row * layout.nbytes;
+      const int blocks = static_cast<int>(NumBlocks(at.count));
+      const T* source = static_cast<const T*>(args.x) + at.first;
+      const GroupScale scale = LoadGroup(source, at.count, kBitWidth, scratch.x);
+      for (int i = at.count; i < blocks * kBlock; ++i) scratch.x[i] = scale.lo;
+      if (scale.step == 0.0f) {
+        memset(scratch.codes, 0, blocks * kBlock);
+      } else if (args.format.is_stochastic) {
+        const uint32_t key = GroupKey(args.format.seed, static_cast<uint32_t>(unit), scale);
+        EncodeStochastic(scratch.x, scale, kLevels, blocks, key, scratch.codes);
+      } else {
+        EncodeNearest(scratch.x, scale, kLevels, blocks, scratch.codes);
+      }
+      memset(scratch.codes + at.count, 0, blocks * kBlock - at.count);
+      Pack<kBitWidth>(scratch.codes, blocks, row + at.group * group_size * kBitWidth / 8);
+      memcpy(row + layout.lo_offset + 4 * at.group, &scale.lo, 4);
+      memcpy(row + layout.step_offset + 4 * at.group, &scale.step, 4);
+      if (at.group == 0) ZeroPadding(row, layout, NumBlocks(args.row_elements) * 4 * kBitWidth);
+    }
+  }
+};
+
+template <typename T, int kBitWidth>
+struct DecodeKernel {
+  EPMC_HD static void Run(const DecodeArgs& args, const UnitRange& range) {
+    const int group_size = args.format.group_size;
+    const RowLayout layout = LayoutOf(args.row_elements, kBitWidth, group_size);
+    Scratch scratch;
+    for (int64_t unit = range.first; unit < range.last; ++unit) {
+      const GroupPlace at = PlaceOf(unit, layout.groups, args.row_elements, group_size);
+      const uint8_t* row = args.rows + at.row * layout.nbytes;
+      const int blocks = static_cast<int>(NumBlocks(at.count));
+      GroupScale scale;
+      memcpy(&scale.lo, row + layout.lo_offset + 4 * at.group, 4);
+      memcpy(&scale.step, row + layout.step_offset + 4 * at.group, 4);
+      Unpack<kBitWidth>(row + at.group * group_size * kBitWidth / 8, blocks, scratch.codes);
+      T* out = static_cast<T*>(args.x) + at.first;
+      for (int i = 0; i < at.count; ++i) FromFloat(DecodeOne(scratch.codes[i], scale), out + i);
+    }
+  }
+};
+
+template <template <typename, int> typename Kernel, typename T, typename Args>
+void RunForWidth(const Args& args, const UnitRange& groups, Isa isa) {
+  switch (args.format.bit_width) {
+    case 2:
+      return RunOn<Kernel<T, 2>>(isa, args, groups);
+    case 4:
+      return RunOn<Kernel<T, 4>>(isa, args, groups);
+    default:
+      return RunOn<Kernel<T, 8>>(isa, args, groups);
+  }
+}
+
+template <template <typename, int> typename Kernel, typename Args>
+void RunForType(const Args& args, const UnitRange& groups, Isa isa) {
+  switch (args.type) {
+    case FloatType::kF32:
+      return RunForWidth<Kernel, F32>(args, groups, isa);
+    case FloatType::kBf16:
+      return RunForWidth<Kernel, Bf16>(args, groups, isa);
+    case FloatType::kF16:
+      return RunForWidth<Kernel, F16>(args, groups, isa);
+  }
+}
+
+}  // namespace
+
+void EncodeOnHost(const EncodeArgs& args, UnitRange groups, Isa isa) {
+  RunForType<EncodeKernel>(args, groups, isa);
+}
+
+void DecodeOnHost(const DecodeArgs& args, UnitRange groups, Isa isa) {
+  RunForType<DecodeKernel>(args, groups, isa);
+}
+
+}  // namespace epmc::group_quant
