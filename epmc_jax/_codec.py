@@ -26,8 +26,8 @@ from epmc_jax._primitives import (
 def split_rows(shape: Sequence[int]) -> tuple[int, int]:
     """Rows and elements per row: the leading axis counts rows if there are two or more.
 
-    Rows, not one flat buffer, so that an array sharded along its leading axis is encoded
-    where it is.
+    Rows, not one flat buffer, so that an array sharded along its leading axis is
+    encoded where it is.
     """
     if len(shape) < 2:
         return 1, math.prod(shape)
@@ -35,7 +35,8 @@ def split_rows(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def round16(nbytes: int) -> int:
-    """Parts of a row start at multiples of 16 bytes, the widest load of a GPU thread."""
+    """Parts of a row start at multiples of 16 bytes, the widest load of a GPU
+    thread."""
     return -(-nbytes // 16) * 16
 
 
@@ -103,6 +104,11 @@ class AbstractCodec(abc.ABC):
     ) -> jax.Array:
         """The array of `shape` and `dtype` that `rows` stands for, as jnp code."""
 
+    def for_site(self, site_hash: int) -> AbstractCodec:
+        """This codec at one place of a program: stochastic ones take a seed from it."""
+        del site_hash
+        return self
+
     def encode_kernel(self, dtype: Any) -> Kernel | None:
         """The native encoder of arrays of `dtype`, None if there is none."""
         del dtype
@@ -122,7 +128,8 @@ class AbstractCodec(abc.ABC):
         return dtype
 
     def merges_rows(self, shape: tuple[int, ...]) -> bool:
-        """True if arrays of `shape`, joined along the first axis, are encoded as one."""
+        """True if arrays of `shape`, joined along the first axis, are encoded as
+        one."""
         del shape
         return True
 
@@ -211,7 +218,9 @@ def _decode_abstract(rows: Any, *after: Any, codec: Any, shape: Any, dtype: Any)
     return compat.encoded_aval(rows, shape, dtype)
 
 
-def _decode_reference(rows: Any, *after: Any, codec: Any, shape: Any, dtype: Any) -> Any:
+def _decode_reference(
+    rows: Any, *after: Any, codec: Any, shape: Any, dtype: Any
+) -> Any:
     if math.prod(shape) == 0:
         return jnp.zeros(shape, dtype)
     return codec.decode_reference(wait_for(rows, after), shape, dtype)
@@ -223,7 +232,9 @@ def _decode_on_cpu(rows: Any, *after: Any, codec: Any, shape: Any, dtype: Any) -
         return _decode_reference(rows, *after, codec=codec, shape=shape, dtype=dtype)
     result = jax.ShapeDtypeStruct(shape, dtype)
     operands = (rows, *after)
-    return _kernels.call_target(kernel.target, result, operands, dict(kernel.attributes))
+    return _kernels.call_target(
+        kernel.target, result, operands, dict(kernel.attributes)
+    )
 
 
 def _decode_batch(

@@ -95,9 +95,9 @@ def is_saveable(policy: Callable[..., Any], eqn: JaxprEqn) -> bool:
     kind = type(answer).__name__
     if kind not in ("SaveableType", "RecomputeType"):
         raise ValueError(
-            f"recompute= takes jax.checkpoint policies that save or recompute, this one "
-            f"answered {answer!r} for {eqn.primitive.name}: use the policy of the same "
-            "name without offloading, and rules for the codecs."
+            f"recompute= takes jax.checkpoint policies that save or recompute, this "
+            f"one answered {answer!r} for {eqn.primitive.name}: use the policy of the "
+            "same name without offloading, and rules for the codecs."
         )
     return kind == "SaveableType"
 

@@ -24,8 +24,8 @@ def pin(x: jax.Array, *deps: jax.Array) -> jax.Array:
 def materialized(x: jax.Array) -> jax.Array:
     """Returns `x`, unchanged, computed once and written to memory.
 
-    For an elementwise result that is encoded and then pinned: XLA:CPU would give each of
-    the two readers an array of its own, computed twice. Elsewhere nothing happens.
+    For an elementwise result that is encoded and then pinned: XLA:CPU would give each
+    of the two readers an array of its own, computed twice. Elsewhere nothing happens.
     """
     return pin_p.bind(x)
 

@@ -74,9 +74,9 @@ def has_derivative(tangent: Any) -> bool:
 def refuse_second_order(codec: Any) -> None:
     """Raises `SecondOrderError`: bytes made by `codec` would be taken for constants."""
     raise SecondOrderError(
-        f"second derivative through a residual encoded by {codec}: the encoded bytes have "
-        "no derivative. For jvp, hessian or a gradient of a gradient, trace the function "
-        "inside `with epmc_jax.disable():`."
+        f"second derivative through a residual encoded by {codec}: the encoded bytes "
+        "have no derivative. For jvp, hessian or a gradient of a gradient, trace the "
+        "function inside `with epmc_jax.disable():`."
     )
 
 

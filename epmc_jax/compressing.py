@@ -44,8 +44,8 @@ def compress(
         return compress_function(target, policy, encode_argnums)
     if encode_argnums:
         raise ValueError(
-            f"encode_argnums={tuple(encode_argnums)} is for functions: of a module, the "
-            "inputs of the call are encoded and everything else is kept."
+            f"encode_argnums={tuple(encode_argnums)} is for functions: of a module, "
+            "the inputs of the call are encoded and everything else is kept."
         )
     return made
 
@@ -59,7 +59,7 @@ def _check_function(target: Any) -> None:
 
 
 def _compress_flax(target: Any, policy: Policy | None) -> Any:
-    """`target` compressed if it belongs to Flax, else None; never imports Flax itself."""
+    """`target` compressed if it belongs to Flax, else None; does not import Flax."""
     if "flax" not in sys.modules:
         return None
     import flax.linen

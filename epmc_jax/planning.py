@@ -13,7 +13,12 @@ from epmc_jax import report
 from epmc_jax.codecs import Raw
 from epmc_jax.passes.selection import Stored
 from epmc_jax.policy import Policy
-from epmc_jax.transform import PlannedRegion, compress_function, is_compressed, watch_regions
+from epmc_jax.transform import (
+    PlannedRegion,
+    compress_function,
+    is_compressed,
+    watch_regions,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,7 +146,11 @@ def _row(stored: Stored) -> PlanRow:
 
 
 def _short_dtype(dtype: Any) -> str:
-    return np.dtype(dtype).name if not jax.dtypes.issubdtype(dtype, jax.dtypes.extended) else "key"
+    return (
+        np.dtype(dtype).name
+        if not jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
+        else "key"
+    )
 
 
 def _codec_name(stored: Stored) -> str:

@@ -16,7 +16,8 @@ KINDS = ("mask", "index", "pool_index", "relu", "dense", "statistic")
 
 @dataclasses.dataclass(frozen=True)
 class PoolWindow:
-    """Window, strides and padding of a max-pool, as `jax.lax.reduce_window` has them."""
+    """Window, strides and padding of a max-pool, as `jax.lax.reduce_window` has
+    them."""
 
     window: tuple[int, ...]
     strides: tuple[int, ...]
@@ -67,7 +68,9 @@ class Rule:
 
     def __post_init__(self):
         if self.kind is not None and self.kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}.")
+            raise ValueError(
+                f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}."
+            )
         if self.path is not None:
             try:
                 re.compile(self.path)
@@ -90,9 +93,8 @@ class Rule:
             return None
         if self.name is not None and self.name != residual.name:
             return None
-        codec = self.codec
-        if not isinstance(codec, AbstractCodec):
-            codec = codec(residual)
+        choice = self.codec
+        codec = choice if isinstance(choice, AbstractCodec) else choice(residual)
         return codec if codec is not None and _holds(codec, residual) else None
 
 
@@ -136,7 +138,9 @@ class Policy:
     ):
         for rule in rules:
             if not isinstance(rule, Rule):
-                raise TypeError(f"Policy takes rules, got {rule!r}: write Rule(codec=...).")
+                raise TypeError(
+                    f"Policy takes rules, got {rule!r}: write Rule(codec=...)."
+                )
         if not callable(recompute) and recompute not in ("cheap", "none"):
             raise ValueError(
                 f'recompute must be "cheap", "none" or a jax.checkpoint policy, got '

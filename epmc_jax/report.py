@@ -23,12 +23,18 @@ def table(plan: Plan, max_rows: int = 40) -> str:
     lines.insert(1, "  ".join("-" * w for w in widths))
     if len(rows) > max_rows:
         rest = rows[max_rows:]
-        lines.append(f"... and {len(rest)} more, {_size(sum(r.encoded_bytes for r in rest))}")
+        lines.append(
+            f"... and {len(rest)} more, {_size(sum(r.encoded_bytes for r in rest))}"
+        )
     return "\n".join([*lines, *_summary(plan)])
 
 
 def _cells(row: PlanRow) -> tuple[str, ...]:
-    site = row.site if len(row.site) <= _LONGEST_SITE else "…" + row.site[1 - _LONGEST_SITE :]
+    site = (
+        row.site
+        if len(row.site) <= _LONGEST_SITE
+        else "…" + row.site[1 - _LONGEST_SITE :]
+    )
     return (
         site,
         row.kind,
@@ -62,11 +68,11 @@ def _summary(plan: Plan) -> list[str]:
 
 
 def _size(nbytes: int) -> str:
-    for unit in ("B", "kB", "MB"):
-        if nbytes < 1000:
-            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.2f} GB"
+    if nbytes < 1000:
+        return f"{nbytes} B"
+    if nbytes < 1e6:
+        return f"{nbytes / 1e3:.1f} kB"
+    return f"{nbytes / 1e6:.1f} MB" if nbytes < 1e9 else f"{nbytes / 1e9:.2f} GB"
 
 
 def to_json(plan: Plan) -> str:

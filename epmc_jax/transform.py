@@ -15,9 +15,10 @@ import numpy as np
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax import policies
-from epmc_jax.passes import execution, program, rewrites, selection
+from epmc_jax.passes import description, execution, program, rewrites, selection
 from epmc_jax.policy import Policy
 
+_MARK = "__epmc_policy__"
 _enabled: contextvars.ContextVar[bool] = contextvars.ContextVar("enabled", default=True)
 _watchers: contextvars.ContextVar[tuple[Callable, ...]] = contextvars.ContextVar(
     "watchers", default=()
@@ -71,13 +72,13 @@ def compress_function(
         encoded = _encoded_leaves(args, encode_argnums, len(leaves))
         return _call_region(fun, policy, leaves, rebuild, encoded)
 
-    compressed.__epmc_policy__ = policy
+    setattr(compressed, _MARK, policy)
     return compressed
 
 
 def is_compressed(fun: Callable[..., Any]) -> bool:
     """True for functions that `compress` returned."""
-    return hasattr(fun, "__epmc_policy__")
+    return hasattr(fun, _MARK)
 
 
 def split_arrays(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
@@ -88,23 +89,30 @@ def split_arrays(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
 
     def rebuild(arrays: Sequence[Any]) -> Any:
         given = iter(arrays)
-        merged = [next(given) if a else s for s, a in zip(static, is_array, strict=True)]
+        merged = [
+            next(given) if a else s for s, a in zip(static, is_array, strict=True)
+        ]
         return jax.tree.unflatten(structure, merged)
 
     return [leaf for leaf, a in zip(leaves, is_array, strict=True) if a], rebuild
 
 
 def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, (jax.Array, np.ndarray, np.generic)) or hasattr(leaf, "__jax_array__")
+    return isinstance(leaf, (jax.Array, np.ndarray, np.generic)) or hasattr(
+        leaf, "__jax_array__"
+    )
 
 
-def _encoded_leaves(args: Sequence[Any], argnums: Sequence[int], count: int) -> list[bool]:
+def _encoded_leaves(
+    args: Sequence[Any], argnums: Sequence[int], count: int
+) -> list[bool]:
     """For each array leaf of the call, whether its argument is to be encoded."""
     for argnum in argnums:
         if not 0 <= argnum < len(args):
             raise ValueError(
                 f"encode_argnums has {argnum}, but the call has {len(args)} positional "
-                "arguments: give positions from 0, and pass these arguments by position."
+                "arguments: give positions from 0, and pass these arguments by "
+                "position."
             )
     encoded = [
         position in argnums
@@ -141,8 +149,8 @@ def _call_region(
         if "forward-mode" in str(error):
             error.add_note(
                 "epmc_jax: an encoded residual has no forward-mode derivative. Use "
-                "`with epmc_jax.disable():` around the call of jax.jvp, jax.linearize or "
-                "jax.hessian: it runs the function as written."
+                "`with epmc_jax.disable():` around the call of jax.jvp, "
+                "jax.linearize or jax.hessian: it runs the function as written."
             )
         raise
     return rebuild_output[0](outputs)
@@ -217,7 +225,7 @@ def plan_region(
 ) -> PlannedRegion:
     """Traces and plans `jaxpr`, differentiated with respect to the arguments `wrt`."""
     traced = program.trace(jaxpr, wrt)
-    joint = rewrites.rewrite(traced, selection.pool_codec(policy))
+    joint = rewrites.rewrite(traced, description.pool_codec(policy))
     to_encode = {v for v, e in zip(joint.arguments, encoded, strict=True) if e}
     return PlannedRegion(
         selection=selection.select(joint, policy, to_encode),

@@ -48,7 +48,11 @@ def test_saved_inputs_are_encoded_where_asked():
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [(3, "got 3"), (int, "got <class 'int'>"), (nn.Dense(3), r"compress\(Dense\)\(\.\.\.\)")],
+    [
+        (3, "got 3"),
+        (int, "got <class 'int'>"),
+        (nn.Dense(3), r"compress\(Dense\)\(\.\.\.\)"),
+    ],
 )
 def test_wrong_targets_are_named(target, message):
     with pytest.raises(TypeError, match=message):
@@ -56,7 +60,7 @@ def test_wrong_targets_are_named(target, message):
 
 
 def test_a_policy_must_be_one():
-    with pytest.raises(TypeError, match="policies.balanced"):
+    with pytest.raises(TypeError, match=r"policies\.balanced"):
         epmc_jax.compress(jnp.sin, policy="8bit")
 
 
@@ -84,7 +88,9 @@ def test_wrong_policies_name_the_value(make, message):
         make()
 
 
-@pytest.mark.parametrize("make", [lambda: Policy(codecs.Raw()), lambda: Rule(codec="int8")])
+@pytest.mark.parametrize(
+    "make", [lambda: Policy(codecs.Raw()), lambda: Rule(codec="int8")]
+)
 def test_rules_hold_codecs(make):
     with pytest.raises(TypeError, match=r"codec"):
         make()

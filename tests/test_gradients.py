@@ -39,7 +39,9 @@ def test_raw_without_recomputation_is_bit_equal_op_by_op():
 @pytest.mark.parametrize("name", POLICIES)
 def test_dtypes(name, dtype):
     policy, bound = POLICIES[name]
-    weights = [jax.random.normal(jax.random.key(i), (96, 96), dtype) / 8 for i in range(3)]
+    weights = [
+        jax.random.normal(jax.random.key(i), (96, 96), dtype) / 8 for i in range(3)
+    ]
     x = jax.random.normal(jax.random.key(9), (33, 96), dtype)
     expected = jax.grad(mlp_loss)(weights, x)
     found = jax.jit(jax.grad(epmc_jax.compress(mlp_loss, policy=policy)))(weights, x)
@@ -90,7 +92,9 @@ def test_masks_and_pool_indices_never_change():
     variables = ConvBlock(8, pool=True).init(jax.random.key(0), x)
     policy = policies.balanced()
     expected = jax.jit(jax.grad(positions))(x)
-    assert same_bits(expected, jax.jit(jax.grad(epmc_jax.compress(positions, policy=policy)))(x))
+    assert same_bits(
+        expected, jax.jit(jax.grad(epmc_jax.compress(positions, policy=policy)))(x)
+    )
     found = jax.jit(jax.grad(epmc_jax.compress(loss, policy=policy)))(x)
     assert relative_error(jax.jit(jax.grad(loss))(x), found) < 0.2
 
@@ -119,7 +123,9 @@ def test_compressed_inside_compressed():
     inner, _ = cnn_loss(Cnn(block=epmc_jax.compress(ConvBlock)))
     both = epmc_jax.compress(inner)
     expected = jax.jit(jax.grad(loss, has_aux=True))(*args)[0]
-    assert relative_error(expected, jax.jit(jax.grad(both, has_aux=True))(*args)[0]) < 0.02
+    assert (
+        relative_error(expected, jax.jit(jax.grad(both, has_aux=True))(*args)[0]) < 0.02
+    )
 
 
 def test_only_what_a_partial_gradient_needs_is_stored():

@@ -36,7 +36,10 @@ def test_the_encoded_bytes_are_those_that_are_stored():
 def test_a_plan_runs_nothing_and_takes_shapes():
     loss, args = cnn_loss()
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), args)
-    assert epmc_jax.plan(loss, *shapes).stored_bytes == epmc_jax.plan(loss, *args).stored_bytes
+    assert (
+        epmc_jax.plan(loss, *shapes).stored_bytes
+        == epmc_jax.plan(loss, *args).stored_bytes
+    )
 
 
 def test_compressed_modules_inside_a_loss_are_found():
@@ -47,7 +50,13 @@ def test_compressed_modules_inside_a_loss_are_found():
 def test_the_table_names_site_codec_and_reason():
     loss, args = cnn_loss()
     text = str(epmc_jax.plan(loss, *args, policy=policies.balanced()))
-    for part in ("ConvBlock_0/Conv_0", "GroupQuant(4)", "PoolIndex", "ratio", "live bytes"):
+    for part in (
+        "ConvBlock_0/Conv_0",
+        "GroupQuant(4)",
+        "PoolIndex",
+        "ratio",
+        "live bytes",
+    ):
         assert part in text
 
 

@@ -47,6 +47,8 @@ def test_disabled_functions_run_as_written():
     compressed = epmc_jax.compress(loss)
     with epmc_jax.disable():
         assert jnp.array_equal(second(loss), second(compressed))
-        assert jnp.array_equal(jax.jvp(loss, (X,), (X,))[1], jax.jvp(compressed, (X,), (X,))[1])
+        assert jnp.array_equal(
+            jax.jvp(loss, (X,), (X,))[1], jax.jvp(compressed, (X,), (X,))[1]
+        )
     with pytest.raises(epmc_jax.SecondOrderError):
         second(compressed)

@@ -24,8 +24,8 @@ from epmc_jax.codecs.pool_index import PoolIndex
 def max_pool(codec: PoolIndex, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The max-pool of `x` and the encoded index of each maximum, in one pass over `x`.
 
-    Returns `y`, what `lax.reduce_window` gives with `lax.max` and `-inf` (NaN included),
-    and `rows`, the bytes of `codec.encode(x)`.
+    Returns `y`, what `lax.reduce_window` gives with `lax.max` and `-inf` (NaN
+    included), and `rows`, the bytes of `codec.encode(x)`.
     """
     y, rows = max_pool_p.bind(x, codec=codec)
     return y, rows
@@ -104,7 +104,9 @@ def _spread(codec: PoolIndex, offset: Any, pooled: Any, shape: Any) -> list[Any]
 
 
 def _gradient_batch(operands: Any, axes: Any, *, codec: PoolIndex, shape: Any) -> Any:
-    mapped = next(x.shape[a] for x, a in zip(operands, axes, strict=True) if a is not None)
+    mapped = next(
+        x.shape[a] for x, a in zip(operands, axes, strict=True) if a is not None
+    )
     rows, ct = (
         jnp.broadcast_to(x, (mapped, *x.shape)) if a is None else move_to_front(x, a)
         for x, a in zip(operands, axes, strict=True)

@@ -28,8 +28,9 @@ class BitMask(AbstractCodec):
     """Keeps booleans, or `x > 0` of floats, in 1 bit per element.
 
     That is all the gradient of ReLU needs. Decodes to booleans, exactly; NaN counts as
-    False, a subnormal number as positive. A row of `n` elements is `ceil(n / 32)` little
-    endian 32-bit words, element i of a block in bit i, padded to a multiple of 16 bytes.
+    False, a subnormal number as positive. A row of `n` elements is `ceil(n / 32)`
+    little endian 32-bit words, element i of a block in bit i, padded to a multiple of
+    16 bytes.
     """
 
     keeps_decision: ClassVar[bool] = True
@@ -64,7 +65,8 @@ class BitMask(AbstractCodec):
 def _is_set(x: jax.Array) -> jax.Array:
     if x.dtype == jnp.bool_:
         return x
-    # By the bits: whether a subnormal number is above 0 depends on the processor's mode.
+    # By the bits: whether a subnormal number is above 0 depends on the processor's
+    # mode.
     width = jnp.int32 if x.dtype == jnp.float32 else jnp.int16
     bits = lax.bitcast_convert_type(x, width)
     inf = lax.bitcast_convert_type(jnp.array(jnp.inf, x.dtype), width)

@@ -35,24 +35,24 @@ _EXPONENT = np.uint32(0x7F800000)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GroupQuant(AbstractCodec):
-    """Keeps `w = bit_width` bits per element, with one scale per `group_size` neighbours.
+    """Keeps `w = bit_width` bits per element, one scale per `group_size` neighbours.
 
     A row of `n` elements in `g = ceil(n / group_size)` groups is `codes`
-    (`4 * w * ceil(n / 32)` bytes), `lo` (float32[g]) and `step` (float32[g]), each padded
-    to a multiple of 16 bytes; an element decodes to `lo + code * step`.
+    (`4 * w * ceil(n / 32)` bytes), `lo` (float32[g]) and `step` (float32[g]), each
+    padded to a multiple of 16 bytes; an element decodes to `lo + code * step`.
 
     Error: at most `step / 2` per element with `rounding="nearest"`, below `step` with
     `"stochastic"`, which is unbiased (both up to 2^-16 of a step), and rounding to the
-    array's dtype; `step` is the range of the group over `2^w - 1`. A group with a NaN, an
-    infinity, or a range above 2^126 decodes to NaN, so that the gradient shows it. A
+    array's dtype; `step` is the range of the group over `2^w - 1`. A group with a NaN,
+    an infinity, or a range above 2^126 decodes to NaN, so that the gradient shows it. A
     group with a range below 2^-100 decodes to its smallest element.
 
-    The dither of stochastic rounding is a hash of `seed`, the number of the group within
-    the array, and its scale: the same array has the same bytes. Under `jax.vmap` groups
-    are numbered through the whole batch.
+    The dither of stochastic rounding is a hash of `seed`, the number of the group
+    within the array, and its scale: the same array has the same bytes. Under `jax.vmap`
+    groups are numbered through the whole batch.
 
-    Takes float32, bfloat16 and float16. Raises: `ValueError` for parameters out of range.
-    Reference: Chen et al., ActNN, 2021, arXiv:2104.14129.
+    Takes float32, bfloat16 and float16. Raises: `ValueError` for parameters out of
+    range. Reference: Chen et al., ActNN, 2021, arXiv:2104.14129.
     """
 
     exact: ClassVar[bool] = False
@@ -66,8 +66,8 @@ class GroupQuant(AbstractCodec):
     def __post_init__(self):
         if self.bit_width not in _BIT_WIDTHS:
             raise ValueError(
-                f"bit_width must be 2, 4 or 8, got {self.bit_width}: codes do not straddle "
-                "bytes. Round up: 3 -> 4, 5..7 -> 8; BitMask keeps 1 bit."
+                f"bit_width must be 2, 4 or 8, got {self.bit_width}: codes do not "
+                "straddle bytes. Round up: 3 -> 4, 5..7 -> 8; BitMask keeps 1 bit."
             )
         size = self.group_size
         if size % BLOCK or not BLOCK <= size <= _MAX_GROUP_SIZE:
@@ -129,11 +129,15 @@ class GroupQuant(AbstractCodec):
         x = (lo + groups * step).reshape(count, -1)[:, :elements]
         return x.reshape(shape).astype(dtype)
 
+    def for_site(self, site_hash: int) -> GroupQuant:
+        """Each site rounds with a dither of its own, the same in every run."""
+        return dataclasses.replace(self, seed=self.seed ^ site_hash)
+
     def _part_nbytes(self, row_elements: int) -> tuple[int, int, int]:
         scales = 4 * -(-row_elements // self.group_size)
         return num_blocks(row_elements) * 4 * self.bit_width, scales, scales
 
-    def _as_groups(self, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _as_groups(self, rows: jax.Array) -> tuple[jax.Array, np.ndarray]:
         """[rows, elements] as [rows, groups, group_size], and which of them exist."""
         count, elements = rows.shape
         groups = -(-elements // self.group_size)
@@ -143,14 +147,14 @@ class GroupQuant(AbstractCodec):
         shape = (groups, self.group_size)
         return padded.reshape(count, *shape), valid.reshape(shape)
 
-    def _scales(self, groups: jax.Array, valid: jax.Array) -> tuple[Any, Any]:
+    def _scales(self, groups: jax.Array, valid: np.ndarray) -> tuple[Any, Any]:
         lo = jnp.min(jnp.where(valid, groups, jnp.inf), axis=-1)
         hi = jnp.max(jnp.where(valid, groups, -jnp.inf), axis=-1)
         finite = jnp.all((float_bits(groups) & _EXPONENT) != _EXPONENT, axis=-1)
         span = hi - lo
         is_nan = ~(finite & (span <= _MAX_RANGE))
-        # XLA divides by multiplying with a reciprocal where it sees fit: the constant is
-        # multiplied here, so that there is one rounding everywhere.
+        # XLA divides by multiplying with a reciprocal where it sees fit: the constant
+        # is multiplied here, so that there is one rounding everywhere.
         bits = float_bits(span * np.float32(1 / (2**self.bit_width - 1)))
         step = bits_to_float((bits + np.uint32(0xFF)) & ~np.uint32(0xFF))
         step = jnp.where(is_nan | (span < _MIN_RANGE), np.float32(0), step)
@@ -197,7 +201,9 @@ def _inverse_step16(step: jax.Array) -> jax.Array:
     rest = np.uint32(2**31) - high * mantissa
     quotient = high * np.uint32(256) + rest * np.uint32(256) // mantissa
     exponent = np.int32(119) - (bits >> 23).astype(jnp.int32)
-    scaled = float_bits(quotient.astype(jnp.float32)) + (exponent.astype(jnp.uint32) << 23)
+    scaled = float_bits(quotient.astype(jnp.float32)) + (
+        exponent.astype(jnp.uint32) << 23
+    )
     return jnp.where(step == 0, np.float32(0), bits_to_float(scaled))
 
 

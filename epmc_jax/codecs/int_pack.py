@@ -33,10 +33,10 @@ def bits_for(num_values: int) -> int:
 class IntPack(AbstractCodec):
     """Keeps integers from 0 to `num_values - 1` in `w = bits_for(num_values)` bits.
 
-    Exact for values in that range; of others the lowest `w` bits are kept. Takes integers
-    of 8 to 32 bits. A row of `n` elements is `ceil(n / 32)` blocks of `w` little endian
-    32-bit words: bit i of word k is bit k of element i. Rows are padded to 16 bytes.
-    Raises: `ValueError` if `num_values` is not from 1 to 2^32.
+    Exact for values in that range; of others the lowest `w` bits are kept. Takes
+    integers of 8 to 32 bits. A row of `n` elements is `ceil(n / 32)` blocks of `w`
+    little endian 32-bit words: bit i of word k is bit k of element i. Rows are padded
+    to 16 bytes. Raises: `ValueError` if `num_values` is not from 1 to 2^32.
     """
 
     keeps_decision: ClassVar[bool] = True

@@ -12,7 +12,14 @@ import numpy as np
 from jax import lax
 
 from epmc_jax._codec import AbstractCodec, round16
-from epmc_jax.codecs._rows import FLOATS, as_blocks, as_rows, join_parts, num_blocks, pack_planes
+from epmc_jax.codecs._rows import (
+    FLOATS,
+    as_blocks,
+    as_rows,
+    join_parts,
+    num_blocks,
+    pack_planes,
+)
 from epmc_jax.codecs.int_pack import bits_for, unpack_rows
 
 
@@ -41,8 +48,8 @@ class PoolIndex(AbstractCodec):
         sizes = {len(self.window), len(self.strides), len(self.padding)}
         if len(sizes) != 1 or min((*self.window, *self.strides), default=1) < 1:
             raise ValueError(
-                "window, strides and padding must have one entry per axis, the first two "
-                f"positive; got {self.window}, {self.strides}, {self.padding}. "
+                "window, strides and padding must have one entry per axis, the first "
+                f"two positive; got {self.window}, {self.strides}, {self.padding}. "
                 "Axes without pooling have window 1, stride 1 and padding (0, 0)."
             )
 
@@ -112,7 +119,11 @@ class PoolIndex(AbstractCodec):
         inside = np.ones((1,) * len(shape), bool)
         pooled = self.decoded_shape(shape)
         for axis, (n, count) in enumerate(zip(shape, pooled, strict=True)):
-            at = np.arange(count) * self.strides[axis] + offset[axis] - self.padding[axis][0]
+            at = (
+                np.arange(count) * self.strides[axis]
+                + offset[axis]
+                - self.padding[axis][0]
+            )
             sizes = [1] * len(shape)
             sizes[axis] = count
             inside = inside & ((at >= 0) & (at < n)).reshape(sizes)

@@ -23,7 +23,9 @@ def compress_class(module: type[nn.Module], policy: Policy | None) -> type[nn.Mo
     return made
 
 
-def compress_method(method: Callable[..., Any], policy: Policy | None) -> Callable[..., Any]:
+def compress_method(
+    method: Callable[..., Any], policy: Policy | None
+) -> Callable[..., Any]:
     """A method of a linen module, compressed; use above `@nn.compact`."""
     return nn.transforms.lift_transform(_lifted, method, policy=policy)
 
@@ -40,4 +42,6 @@ def _lifted(fun: Callable[..., Any], policy: Policy | None) -> Callable[..., Any
         compressed = compress_function(pure, policy, encode_argnums=inputs)
         return compressed(variable_groups, rng_groups, *args, **kwargs)
 
-    return lift.pack(inner, (True,), (True,), (True,), name="compress", enable_kwargs=True)
+    return lift.pack(
+        inner, (True,), (True,), (True,), name="compress", enable_kwargs=True
+    )

@@ -16,7 +16,8 @@ def compress_class(module: type[nnx.Module], policy: Policy | None) -> type[nnx.
     """A subclass of `module` whose `__call__` is compressed; all else is inherited."""
     names = {"__module__": module.__module__, "__qualname__": module.__qualname__}
     call = compress_method(module.__call__, policy)
-    return type(module)(module.__name__, (module,), {**names, "__call__": call})
+    make: Any = type(module)
+    return make(module.__name__, (module,), {**names, "__call__": call})
 
 
 def compress_instance(module: nnx.Module, policy: Policy | None) -> Callable[..., Any]:
@@ -24,7 +25,9 @@ def compress_instance(module: nnx.Module, policy: Policy | None) -> Callable[...
     return compress_method(type(module).__call__, policy).__get__(module)
 
 
-def compress_method(method: Callable[..., Any], policy: Policy | None) -> Callable[..., Any]:
+def compress_method(
+    method: Callable[..., Any], policy: Policy | None
+) -> Callable[..., Any]:
     """A method of an nnx module, compressed. Variables it changes are written back."""
 
     @functools.wraps(method)
@@ -64,7 +67,7 @@ def _write_back(module: nnx.Module, values: dict[tuple[Any, ...], Any]) -> None:
 def _check_same_graph(before: Any, after: Any, module: nnx.Module) -> None:
     if before != after:
         raise ValueError(
-            f"{type(module).__name__} makes or removes variables or attributes when it is "
-            "called; a compressed call can only change the values of those it has. Create "
-            "them in __init__, or compress the parts of the module that do not."
+            f"{type(module).__name__} makes or removes variables or attributes when it "
+            "is called; a compressed call can only change the values of those it has. "
+            "Create them in __init__, or compress the parts of the module that do not."
         )

@@ -23,7 +23,8 @@ _SMALLEST_SHARE = 1 / 4
 
 
 def ends_of_chains(program: Program, free: Collection[Value]) -> set[Op]:
-    """The joints whose results are not recomputed. `free`: made from arguments alone."""
+    """The joints whose results are not recomputed. `free`: made from arguments
+    alone."""
     layer: dict[Value, int] = {}
     joints: dict[Value, int] = {}
     ends: set[Op] = set()

@@ -17,7 +17,8 @@ import numpy as np
 from epmc_jax.passes.program import Constant, Op, Program, Value, is_discrete, is_float
 
 _ELEMENTWISE = frozenset(
-    """abs acos acosh add add_any asin asinh atan atan2 atanh cbrt clamp conj copy copy_p
+    """abs acos acosh add add_any asin asinh atan atan2 atanh cbrt clamp conj copy
+    copy_p
     cos cosh div erf erf_inv erfc exp exp2 expm1 imag integer_pow log log1p log2
     logistic max min mul mul_no_cse neg one_minus_square polynomial pow real
     reduce_precision rsqrt select_n sin sinh sqrt square stop_gradient sub tan
@@ -76,9 +77,12 @@ def is_cheap(op: Op) -> bool:
 
 
 def is_reduction(op: Op) -> bool:
-    """True for sums, maxima and the like over axes: small results, no layer of its own."""
+    """True for sums, maxima and the like over axes: small results, no layer of its
+    own."""
     window = op.name.startswith("reduce_window")
-    return op.name.startswith("reduce_") and op.name != "reduce_precision" and not window
+    return (
+        op.name.startswith("reduce_") and op.name != "reduce_precision" and not window
+    )
 
 
 def is_continuous(op: Op) -> bool:
@@ -117,7 +121,9 @@ def lossless_only(program: Program) -> set[Value]:
 
     They may still be recomputed from lossy values further up.
     """
-    return _pole_operands([*program.forward, *program.backward]) | _filled(program.forward)
+    return _pole_operands([*program.forward, *program.backward]) | _filled(
+        program.forward
+    )
 
 
 def _pole_operands(ops: Iterable[Op]) -> set[Value]:
@@ -127,7 +133,11 @@ def _pole_operands(ops: Iterable[Op]) -> set[Value]:
         positions = _POLES.get(op.name, ())
         if op.name == "integer_pow" and op.params["y"] < 0:
             positions = (0,)
-        found.update(v for i, v in enumerate(op.inputs) if i in positions and isinstance(v, Value))
+        found.update(
+            v
+            for i, v in enumerate(op.inputs)
+            if i in positions and isinstance(v, Value)
+        )
         if op.name in _SCALED_COPIES and not found.isdisjoint(op.outputs):
             found.update(op.values)
     return found
@@ -139,10 +149,10 @@ def _filled(ops: Iterable[Op]) -> set[Value]:
     found: set[Value] = set()
     for op in ops:
         fills = [_scalar(x, constants) for x in op.inputs]
-        if op.name in ("broadcast_in_dim", "convert_element_type", "copy", "reshape"):
-            if fills[0] is not None:
-                constants[op.outputs[0]] = fills[0]
-                continue
+        is_copy = op.name in ("broadcast_in_dim", "convert_element_type", "reshape")
+        if is_copy and fills[0] is not None:
+            constants[op.outputs[0]] = fills[0]
+            continue
         brings_fill = op.name in ("select_n", "pad", "concatenate") and any(
             fill is not None and not abs(fill) < _LARGE_FILL for fill in fills
         )

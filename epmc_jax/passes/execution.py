@@ -2,8 +2,9 @@
 
 Without ties XLA delays an encode until just before its decode, and the array that
 was to be replaced lives on. Three data dependencies pin the order (`pin`): what follows
-an encoded array waits for its encode; a decode waits for the cotangent of the layer that
-needs it; the cotangent that leaves a layer waits for the layer's parameter gradients.
+an encoded array waits for its encode; a decode waits for the cotangent of the layer
+that needs it; the cotangent that leaves a layer waits for the layer's parameter
+gradients.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from epmc_jax.passes.selection import Selection, Stored
 # on XLA:CPU 5.0 arrays against 3.3, ResNet-50 with 8 bits 485 MB against 433.
 
 # What is recomputed from an array that is stored as it is would be merged with the same
-# operations of the forward pass: a pin keeps them apart. Small arrays are pinned in each
-# layer anew, so that what is made of them (a mean, broadcast to the size of its layer)
-# is not shared between layers either: ResNet-50, 4 bits, 430 MB without, 385 MB with.
+# operations of the forward pass: a pin keeps them apart. Small arrays are pinned in
+# each layer anew, so that what is made of them (a mean, broadcast to the size of its
+# layer) is not shared between layers either: ResNet-50, 4 bits, 430 MB without, 385 MB
+# with.
 _REPINNED_BYTES = 2**18
 
 
@@ -72,7 +74,8 @@ class _Encoder:
             self.by_source.setdefault(stored.source, []).append(stored)
 
     def encode(self, value: Value, carries: bool = False) -> None:
-        """Encodes what is stored of `value`; `carries`: it may hold the ties of others."""
+        """Encodes what is stored of `value`; `carries`: it may hold the ties of
+        others."""
         to_store = self.by_source.get(value, ())
         encodes = any(not isinstance(s.codec, Raw) for s in to_store)
         array = self.env[value]
@@ -93,7 +96,10 @@ class _Encoder:
 
 
 def run_backward(
-    selection: Selection, saved: Sequence[Any], kept: Sequence[Any], cotangents: Sequence[Any]
+    selection: Selection,
+    saved: Sequence[Any],
+    kept: Sequence[Any],
+    cotangents: Sequence[Any],
 ) -> list[Any]:
     """Returns the gradients. `cotangents` may be `ZERO` where they are known to be."""
     return _Backward(selection, saved, kept).run(cotangents)
@@ -104,7 +110,9 @@ class _Backward:
 
     def __init__(self, selection: Selection, saved: Sequence[Any], kept: Sequence[Any]):
         self.selection = selection
-        self.stored = dict(zip((s.value for s in selection.stored), selection.stored, strict=True))
+        self.stored = dict(
+            zip((s.value for s in selection.stored), selection.stored, strict=True)
+        )
         self.saved = dict(zip(self.stored, saved, strict=True))
         self.at_hand = dict(zip(selection.kept_arguments, kept, strict=True))
         self.env: dict[Value, Any] = {}
@@ -123,7 +131,9 @@ class _Backward:
         return [self._input(g) for g in program.gradients]
 
     def _run_op(self, op: Op, leads_on: set[Value]) -> None:
-        if all(self.env.get(v, ZERO) is ZERO for v in op.values if not self._is_residual(v)):
+        if all(
+            self.env.get(v, ZERO) is ZERO for v in op.values if not self._is_residual(v)
+        ):
             self.env.update(dict.fromkeys(op.outputs, ZERO))
             return
         outs = op.call(*(self._input(x) for x in op.inputs))
@@ -138,7 +148,8 @@ class _Backward:
                 self._end_layer(value)
 
     def _end_layer(self, value: Value) -> None:
-        """The cotangent `value` leaves a layer: the layer's gradients come before it."""
+        """The cotangent `value` leaves a layer: the layer's gradients come before
+        it."""
         if self.untied_gradients:
             self.env[value] = pin(self.env[value], *self.untied_gradients)
             self.untied_gradients = []
@@ -147,7 +158,9 @@ class _Backward:
 
     def _is_residual(self, value: Value) -> bool:
         return (
-            value in self.stored or value in self.selection.recompute or value in self.at_hand
+            value in self.stored
+            or value in self.selection.recompute
+            or value in self.at_hand
         )
 
     def _input(self, x: Value | Constant) -> Any:
@@ -184,7 +197,9 @@ class _Backward:
         return self.decoded[value]
 
     def _recompute(self, op: Op) -> None:
-        inputs = [x.array if isinstance(x, Constant) else self._take(x) for x in op.inputs]
+        inputs = [
+            x.array if isinstance(x, Constant) else self._take(x) for x in op.inputs
+        ]
         if not is_cheap(op) and op.values:
             # XLA would find the same operation in the forward pass, keep its result
             # instead of this one, and with it the memory.
@@ -207,7 +222,8 @@ class _Backward:
 
 
 def values_read_before_residuals(selection: Selection) -> set[Value]:
-    """Values on the way to an operation that needs a stored array: not yet gradients."""
+    """Values on the way to an operation that needs a stored array: not yet
+    gradients."""
     residuals = {s.value for s in selection.stored} | set(selection.recompute)
     found: set[Value] = set()
     for op in reversed(selection.program.backward):
@@ -221,7 +237,9 @@ def gradients_first(
     ops: Sequence[Op], leads_on: set[Value], cotangents: set[Value]
 ) -> list[Op]:
     """Reorders `ops`: before a layer ends, the gradients that can be had are taken."""
-    backward_values = cotangents.union(*(op.outputs for op in ops)) if ops else cotangents
+    backward_values = (
+        cotangents.union(*(op.outputs for op in ops)) if ops else cotangents
+    )
     available = set(cotangents)
     waiting: list[Op] = list(ops)
     side = [op for op in ops if leads_on.isdisjoint(op.outputs)]

@@ -48,8 +48,9 @@ class Constant:
 class Op:
     """One operation: `call(*inputs)` returns the list of its outputs.
 
-    `equation`: of the jaxpr, where the operation comes from there. `path` is the module path (named scopes) or, where there is none, the line of
-    the user's code that made the operation.
+    `equation`: of the jaxpr, where the operation comes from there. `path` is the module
+    path (named scopes) or, where there is none, the line of the user's code that made
+    the operation.
     """
 
     name: str
@@ -193,7 +194,8 @@ def _inline(
     ops: list[Op],
     scope: str = "",
 ) -> list[Value | Constant]:
-    """Appends the operations of `jaxpr` to `ops`, entering calls; returns its outputs."""
+    """Appends the operations of `jaxpr` to `ops`, entering calls; returns its
+    outputs."""
     env: dict[Any, Value | Constant] = dict(zip(jaxpr.constvars, consts, strict=True))
     env.update(zip(jaxpr.invars, inputs, strict=True))
 
@@ -208,8 +210,9 @@ def _inline(
             held = [Constant(c) for c in sub_consts]
             outs = _inline(sub, held, args, ops, path)
         else:
-            outs = [Value(v.aval) for v in eqn.outvars]
-            ops.append(_op(eqn, args, outs, path))
+            made = [Value(v.aval) for v in eqn.outvars]
+            ops.append(_op(eqn, args, made, path))
+            outs = [*made]
         env.update(zip(eqn.outvars, outs, strict=True))
     return [read(a) for a in jaxpr.outvars]
 

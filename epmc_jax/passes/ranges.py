@@ -36,6 +36,10 @@ def _bound(op: Op, bounds: dict[Value, int]) -> int | None:
     if op.name == "convert_element_type" or op.name in _KEEPS_RANGE:
         indices = [v for v in op.values if is_index(v)]
         # A constant operand may hold anything: no bound then.
-        if len(op.values) == len(op.inputs) and indices and all(v in bounds for v in indices):
+        if (
+            len(op.values) == len(op.inputs)
+            and indices
+            and all(v in bounds for v in indices)
+        ):
             return max(bounds[v] for v in indices)
     return None

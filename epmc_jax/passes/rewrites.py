@@ -75,7 +75,11 @@ def _mask_from_relu_output(program: Program) -> Program:
         operand = _relu_operand(op, zeros)
         if operand is not None:
             relu_of[operand] = op.outputs[0]
-        if op.name == "gt" and op.inputs[0] in relu_of and _is_zero(op.inputs[1], zeros):
+        if (
+            op.name == "gt"
+            and op.inputs[0] in relu_of
+            and _is_zero(op.inputs[1], zeros)
+        ):
             op = dataclasses.replace(op, inputs=[relu_of[op.inputs[0]], op.inputs[1]])
         forward.append(op)
     return dataclasses.replace(program, forward=forward)
@@ -94,7 +98,7 @@ def pool_window(op: Op) -> PoolWindow:
 def _pool_gradient_from_index(program: Program, choose_pool: ChoosePool) -> Program:
     """A max-pool keeps where its maxima are, instead of the array that it searched."""
     gradients: dict[tuple[Value, PoolWindow], Op] = {
-        (op.inputs[1], pool_window(op)): op
+        (op.values[-1], pool_window(op)): op
         for op in program.backward
         if op.name == "select_and_scatter_add"
         and str(op.params["select_prim"]) == "ge"
@@ -105,18 +109,23 @@ def _pool_gradient_from_index(program: Program, choose_pool: ChoosePool) -> Prog
     forward = []
     for op in program.forward:
         if op.name == "reduce_window_max" and _is_undilated(op):
-            gradient = gradients.get((op.inputs[0], pool_window(op)))
+            gradient = gradients.get((op.values[0], pool_window(op)))
             codec = choose_pool(op, pool_window(op)) if gradient else None
             if gradient and isinstance(codec, PoolIndex):
                 op = _indexed_pool(op, codec)
                 indices[gradient] = op.outputs[1]
         forward.append(op)
-    backward = [_scatter_by_index(op, indices[op]) if op in indices else op for op in program.backward]
+    backward = [
+        _scatter_by_index(op, indices[op]) if op in indices else op
+        for op in program.backward
+    ]
     return dataclasses.replace(program, forward=forward, backward=backward)
 
 
 def _is_undilated(op: Op) -> bool:
-    return all(d == 1 for d in (*op.params["base_dilation"], *op.params["window_dilation"]))
+    return all(
+        d == 1 for d in (*op.params["base_dilation"], *op.params["window_dilation"])
+    )
 
 
 def _forward_values(program: Program) -> list[Value]:
@@ -124,7 +133,7 @@ def _forward_values(program: Program) -> list[Value]:
 
 
 def _indexed_pool(op: Op, codec: PoolIndex) -> Op:
-    operand = op.inputs[0]
+    (operand,) = op.values
     rows = Value(jax.eval_shape(lambda x: max_pool(codec, x)[1], operand.aval))
     return dataclasses.replace(
         op,
@@ -136,9 +145,11 @@ def _indexed_pool(op: Op, codec: PoolIndex) -> Op:
 
 
 def _scatter_by_index(op: Op, rows: Value) -> Op:
-    ct, operand = op.inputs
+    ct, operand = op.values
     window = pool_window(op)
-    codec = PoolIndex(window=window.window, strides=window.strides, padding=window.padding)
+    codec = PoolIndex(
+        window=window.window, strides=window.strides, padding=window.padding
+    )
     return dataclasses.replace(
         op,
         name="pool_gradient",
@@ -154,9 +165,8 @@ def _mask_after_pool(program: Program) -> Program:
     The gradient reaches only the positions of the maxima, and there the ReLU let
     pass what the pool gave on: one bit per pooled element is enough.
     """
-    zeros = _zero_arrays(program)
-    made_by = producers(program.forward)
-    pooled = {op.inputs[0]: op.outputs[0] for op in program.forward if op.name == "max_pool"}
+    relu_outputs = _masked_by(program)
+    pools = {op.outputs[1]: op for op in program.forward if op.name == "max_pool"}
     readers: dict[Value, list[Op]] = {}
     for op in program.backward:
         for value in op.values:
@@ -167,18 +177,17 @@ def _mask_after_pool(program: Program) -> Program:
     for op in program.backward:
         if op.name != "pool_gradient" or op.outputs[0] in program.gradients:
             continue
-        reader = readers.get(op.outputs[0], [])
-        if len(reader) != 1 or not _masks_by_relu(reader[0], op.outputs[0], made_by, zeros):
+        pool, (ct,) = pools[op.values[0]], op.values[1:]
+        mask_readers = readers.get(op.outputs[0], [])
+        if [relu_outputs.get(r) for r in mask_readers] != [pool.inputs[0]]:
             continue
-        relu_output = made_by[reader[0].inputs[0]].inputs[0]
-        if relu_output not in pooled:
-            continue
-        mask = masks.setdefault(pooled[relu_output], _positive(pooled[relu_output], op.path))
-        masked = _where(mask.outputs[0], op.inputs[1], reader[0])
-        scatter = dataclasses.replace(
-            op, inputs=[op.inputs[0], masked.outputs[0]], outputs=reader[0].outputs
-        )
-        replaced[op], replaced[reader[0]] = [masked, scatter], []
+        (select,) = mask_readers
+        pooled = pool.outputs[0]
+        mask = masks.setdefault(pooled, _positive(pooled, op))
+        masked = _where(mask.outputs[0], ct, select)
+        inputs: list[Value | Constant] = [op.values[0], masked.outputs[0]]
+        scatter = dataclasses.replace(op, inputs=inputs, outputs=select.outputs)
+        replaced[op], replaced[select] = [masked, scatter], []
     backward = [new for op in program.backward for new in replaced.get(op, [op])]
     forward = []
     for op in program.forward:
@@ -187,28 +196,32 @@ def _mask_after_pool(program: Program) -> Program:
     return dataclasses.replace(program, forward=forward, backward=backward)
 
 
-def _masks_by_relu(op: Op, ct: Value, made_by: dict[Value, Op], zeros: set[Value]) -> bool:
-    """True where `op` is `select_n(y > 0, zeros, ct)`."""
-    if op.name != "select_n" or len(op.inputs) != 3 or op.inputs[2] is not ct:
-        return False
-    maker = made_by.get(op.inputs[0])
-    return (
-        _is_zero(op.inputs[1], zeros)
-        and maker is not None
-        and maker.name == "gt"
-        and isinstance(maker.inputs[0], Value)
-        and _is_zero(maker.inputs[1], zeros)
-    )
+def _masked_by(program: Program) -> dict[Op, Value | Constant]:
+    """For each `select_n(y > 0, zeros, ct)` of the backward pass, its `y`."""
+    zeros = _zero_arrays(program)
+    made_by = producers(program.forward)
+    found = {}
+    for op in program.backward:
+        if op.name != "select_n" or len(op.inputs) != 3:
+            continue
+        maker = made_by.get(op.values[0])
+        is_masked = maker is not None and maker.name == "gt"
+        if is_masked and maker and _is_zero(op.inputs[1], zeros):
+            y, threshold = maker.inputs
+            if _is_zero(threshold, zeros):
+                found[op] = y
+    return found
 
 
-def _positive(value: Value, path: str) -> Op:
+def _positive(value: Value, like: Op) -> Op:
     return Op(
         name="gt",
         inputs=[value, Constant(np.zeros((), value.dtype))],
         outputs=[Value(compat.aval_like(value.aval, np.bool_))],
         params={},
         call=lambda x, zero: [x > zero],
-        path=path,
+        path=like.path,
+        line=like.line,
     )
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax._codec import AbstractCodec
-from epmc_jax.codecs import BitMask, PoolIndex, Raw
+from epmc_jax.codecs import BitMask, Raw
 from epmc_jax.passes import exactness
 from epmc_jax.passes.chains import ends_of_chains
 from epmc_jax.passes.cut import minimum_cut
+from epmc_jax.passes.description import Describer
 from epmc_jax.passes.program import (
     Op,
     Program,
@@ -24,8 +24,7 @@ from epmc_jax.passes.program import (
     itemsize,
     producers,
 )
-from epmc_jax.passes.ranges import index_bounds
-from epmc_jax.policy import Kind, Policy, PoolWindow, Residual
+from epmc_jax.policy import Policy, Residual
 
 _NOT_ENTERED = frozenset(
     "scan while cond shard_map checkpoint remat2 custom_vjp_call pallas_call".split()
@@ -84,11 +83,8 @@ class _Selector:
         self.free = self._free_values()
         self.must_be_exact = exactness.exact_inputs(program)
         self.lossless_only = exactness.lossless_only(program)
-        self.statistics = exactness.statistics_of(program)
-        self.bounds = index_bounds(program)
         self.chain_ends = self._chain_ends()
-        self.names = _checkpoint_names(program.forward)
-        self.relu = _relu_values(program)
+        self.describer = Describer(program, encoded_arguments)
         self.codecs: dict[Value, tuple[AbstractCodec, Residual, str]] = {}
 
     def _free_values(self) -> set[Value]:
@@ -120,7 +116,9 @@ class _Selector:
         """What operations that need a cotangent read, and constant gradients."""
         known = set(self.program.arguments).union(self.made_by)
         read = [v for op in self.program.backward for v in op.values if v in known]
-        read += [g for g in self.program.gradients if isinstance(g, Value) and g in known]
+        read += [
+            g for g in self.program.gradients if isinstance(g, Value) and g in known
+        ]
         return [v for v in dict.fromkeys(read) if v not in self.free]
 
     def codec(self, value: Value) -> tuple[AbstractCodec, Residual, str]:
@@ -129,7 +127,7 @@ class _Selector:
         return self.codecs[value]
 
     def _choose_codec(self, value: Value) -> tuple[AbstractCodec, Residual, str]:
-        residual = self._describe(value)
+        residual = self.describer.describe(value)
         if residual.kind == "pool_index":
             return Raw(), residual, "where the maxima are"
         if not (is_discrete(value) or is_float(value)):
@@ -145,34 +143,15 @@ class _Selector:
             return Raw(), residual, f"read exactly by {self._exact_reader(value)}"
         if not codec.exact and value in self.lossless_only:
             return Raw(), residual, "a denominator or logarithm, or holds a large fill"
-        seeded = _with_seed(codec, self.policy.seed, residual)
-        return seeded, residual, f"cheapest cut, kind {residual.kind}"
+        site = (
+            f"{self.policy.seed}:{residual.path}:{residual.primitive}:{residual.shape}"
+        )
+        codec = codec.for_site(zlib.crc32(site.encode()))
+        return codec, residual, f"cheapest cut, kind {residual.kind}"
 
     def _exact_reader(self, value: Value) -> str:
         reads = (op for op in self.program.backward if value in op.values)
         return next(op.name for op in reads if not exactness.is_continuous(op))
-
-    def _describe(self, value: Value) -> Residual:
-        op = self.made_by.get(value)
-        if op is not None and op.name == "max_pool" and value is op.outputs[1]:
-            return describe_pool(op, op.params["codec"])
-        return Residual(
-            kind=self._kind(value),
-            path=site(op) if op else "argument",
-            primitive=op.name if op else "argument",
-            shape=value.shape,
-            dtype=value.dtype,
-            name=self.names.get(value),
-            num_values=self.bounds.get(value),
-            is_saved_input=value in self.encoded_arguments,
-        )
-
-    def _kind(self, value: Value) -> Kind:
-        if not is_float(value):
-            return "mask" if value.dtype == bool else "index"
-        if value in self.statistics:
-            return "statistic"
-        return "relu" if value in self.relu else "dense"
 
     def cost(self, value: Value) -> float:
         codec, _, _ = self.codec(value)
@@ -185,7 +164,9 @@ class _Selector:
         return all(self.codec(v)[0].exact for v in values)
 
 
-def select(program: Program, policy: Policy, encoded_arguments: set[Value]) -> Selection:
+def select(
+    program: Program, policy: Policy, encoded_arguments: set[Value]
+) -> Selection:
     """Chooses the stored set for `program`, rewritten by the rules before."""
     selector = _Selector(program, policy, encoded_arguments)
     targets = selector.targets()
@@ -210,8 +191,7 @@ def _graph(selector: _Selector, targets: Sequence[Value]):
             continue
         nodes[value] = None
         op = selector.made_by.get(value)
-        stops = op is None or not selector.may_repeat(op) or op in selector.chain_ends
-        if stops or _needs_exact_inputs(selector, value):
+        if op is None or _is_not_recomputed(selector, op, value):
             sources.add(value)
             continue
         needed = [v for v in op.values if v not in selector.free]
@@ -220,9 +200,10 @@ def _graph(selector: _Selector, targets: Sequence[Value]):
     return nodes, edges, sources
 
 
-def _needs_exact_inputs(selector: _Selector, value: Value) -> bool:
-    """True where `value` must be right and would be made from floats with an error."""
-    op = selector.made_by[value]
+def _is_not_recomputed(selector: _Selector, op: Op, value: Value) -> bool:
+    """True where `op` is dear, or decides by floats that come back with an error."""
+    if not selector.may_repeat(op) or op in selector.chain_ends:
+        return True
     if not exactness.is_decision(op) and value not in selector.must_be_exact:
         return False
     floats = [v for v in op.values if is_float(v) and v not in selector.free]
@@ -246,7 +227,9 @@ def _lossless_ancestry(selector: _Selector, values: Sequence[Value]) -> bool:
     return True
 
 
-def _finish(selector: _Selector, targets: Sequence[Value], chosen: set[Value]) -> Selection:
+def _finish(
+    selector: _Selector, targets: Sequence[Value], chosen: set[Value]
+) -> Selection:
     """Keeps what the targets really need, and notes how the rest is recomputed."""
     recompute: dict[Value, Op] = {}
     arguments: set[Value] = set()
@@ -281,7 +264,10 @@ def _finish(selector: _Selector, targets: Sequence[Value], chosen: set[Value]) -
 def _notes(selector: _Selector) -> list[str]:
     """What the pass did not look into: its arrays are stored exactly."""
     names = {op.name for op in selector.program.backward} & _NOT_ENTERED
-    return [f"{name} is not entered: what its gradient reads is kept exactly" for name in sorted(names)]
+    return [
+        f"{name} is not entered: what its gradient reads is kept exactly"
+        for name in sorted(names)
+    ]
 
 
 def _stored(selector: _Selector, value: Value) -> Stored:
@@ -289,7 +275,9 @@ def _stored(selector: _Selector, value: Value) -> Stored:
     source = value
     if isinstance(codec, BitMask):
         source = _mask_source(selector, value)
-    return Stored(value=value, source=source, codec=codec, residual=residual, reason=reason)
+    return Stored(
+        value=value, source=source, codec=codec, residual=residual, reason=reason
+    )
 
 
 def _mask_source(selector: _Selector, mask: Value) -> Value:
@@ -301,65 +289,3 @@ def _mask_source(selector: _Selector, mask: Value) -> Value:
     readers = (o for o in selector.program.forward if op.inputs[0] in o.values)
     written = any(not exactness.is_cheap(reader) for reader in readers)
     return op.inputs[0] if from_float and written else mask
-
-
-def _with_seed(codec: AbstractCodec, seed: int, residual: Residual) -> AbstractCodec:
-    """Each site rounds with a dither of its own, the same in every run."""
-    if not hasattr(codec, "seed"):
-        return codec
-    site = f"{seed}:{codec.seed}:{residual.path}:{residual.primitive}:{residual.shape}"
-    return dataclasses.replace(codec, seed=zlib.crc32(site.encode()))
-
-
-def site(op: Op) -> str:
-    """The module path of `op`, or the line of code where no module has a name."""
-    return _without_transformations(op.path) or op.line
-
-
-@functools.cache
-def _without_transformations(path: str) -> str:
-    parts = []
-    for part in path.split("/"):
-        while part.endswith(")") and "(" in part:
-            part = part[part.index("(") + 1 : -1]
-        if part:
-            parts.append(part)
-    return "/".join(parts)
-
-
-def _checkpoint_names(ops: Iterable[Op]) -> dict[Value, str]:
-    """Values tagged by `checkpoint_name`: the tag's operand and its result."""
-    names: dict[Value, str] = {}
-    for op in ops:
-        if op.name == "name":
-            names.update(dict.fromkeys([*op.values, *op.outputs], op.params["name"]))
-    return names
-
-
-def _relu_values(program: Program) -> set[Value]:
-    """Outputs of `max(z, 0)`, also after pooling and moves."""
-    found: set[Value] = set()
-    for op in program.forward:
-        is_relu = op.name == "max" and any(is_zero_scalar(x) for x in op.inputs)
-        moves = op.name in ("max_pool", "reduce_window_max", "reshape", "transpose", "squeeze")
-        if is_relu or (moves and op.inputs[0] in found):
-            found.add(op.outputs[0])
-    return found
-
-
-def pool_codec(policy: Policy) -> Callable[[Op, PoolWindow], AbstractCodec]:
-    """The function that `rewrite` asks for the codec of a pool's index."""
-    return lambda op, pool: policy.codec_for(describe_pool(op, pool))
-
-
-def describe_pool(op: Op, pool: PoolWindow | PoolIndex) -> Residual:
-    """The residual of a max-pool: the choices in each of its windows."""
-    return Residual(
-        kind="pool_index",
-        path=site(op),
-        primitive=op.name,
-        shape=op.inputs[0].shape,
-        dtype=op.inputs[0].dtype,
-        num_values=math.prod(pool.window),
-        pool=PoolWindow(window=pool.window, strides=pool.strides, padding=pool.padding),
-    )

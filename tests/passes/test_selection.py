@@ -145,7 +145,9 @@ def test_max_pool_keeps_its_index():
 def test_a_lossy_rule_never_reaches_a_decision(wrong):
     policy = Policy(Rule(codec=GroupQuant(bit_width=4)))
     loss, args = cnn_loss()
-    assert all(r.codec == "Raw" for r in rows(loss, *args, policy=policy) if r.kind == wrong)
+    assert all(
+        r.codec == "Raw" for r in rows(loss, *args, policy=policy) if r.kind == wrong
+    )
 
 
 def test_rules_can_name_a_tag():
@@ -170,7 +172,9 @@ def test_rules_can_name_a_path():
     assert lossy == {f"Cnn/ConvBlock_{i}/Conv_0" for i in range(4)}
 
 
-@pytest.mark.parametrize("name", ["nothing_saveable", "everything_saveable", "dots_saveable"])
+@pytest.mark.parametrize(
+    "name", ["nothing_saveable", "everything_saveable", "dots_saveable"]
+)
 def test_checkpoint_policies_decide_what_is_recomputed(name):
     policy = Policy(recompute=getattr(jax.checkpoint_policies, name))
     plan = epmc_jax.plan(mlp_loss, [W, W, W], X, policy=policy)
@@ -188,11 +192,34 @@ def test_checkpoint_policies_decide_what_is_recomputed(name):
 
 
 def test_policies_that_offload_are_refused():
-    offload = jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host")
+    offload = jax.checkpoint_policies.offload_dot_with_no_batch_dims(
+        "device", "pinned_host"
+    )
     with pytest.raises(ValueError, match="without offloading"):
         rows(mlp_loss, [W], X, policy=Policy(recompute=offload))
 
 
 def _gradient_error(loss, *args):
     compressed = epmc_jax.compress(loss, policy=policies.precise())
-    return relative_error(jax.jit(jax.grad(loss))(*args), jax.jit(jax.grad(compressed))(*args))
+    return relative_error(
+        jax.jit(jax.grad(loss))(*args), jax.jit(jax.grad(compressed))(*args)
+    )
+
+
+def test_two_pools_of_one_array_keep_a_mask_each():
+    """What the one lets pass says nothing of the positions that the other chose."""
+
+    def pool(y, window):
+        shape = (1, window, window, 1)
+        return jax.lax.reduce_window(y, -jnp.inf, jax.lax.max, shape, shape, "VALID")
+
+    def loss(w, x):
+        y = jax.nn.relu(x * w)
+        return (pool(y, 2) ** 2).sum() + (pool(y, 4) ** 3).sum()
+
+    w = jax.random.normal(jax.random.key(2), (8,)) - 1
+    x = jax.random.normal(jax.random.key(3), (2, 32, 32, 8))
+    compressed = epmc_jax.compress(loss, policy=policies.exact())
+    found = jax.jit(jax.grad(compressed, argnums=(0, 1)))(w, x)
+    expected = jax.jit(jax.grad(loss, argnums=(0, 1)))(w, x)
+    assert relative_error(expected, found) < 1e-6
