@@ -60,8 +60,16 @@ def name_stack(eqn: JaxprEqn) -> str:
 
 
 def source_line(eqn: JaxprEqn) -> str:
-    """`file:line (function)` of the user's code that made `eqn`."""
-    return source_info_util.summarize(eqn.source_info)
+    """`folder/file:line (function)` of the user's code that made `eqn`.
+
+    Layers of Flax are passed over: they say "a convolution", not which one.
+    """
+    frames = list(source_info_util.user_frames(eqn.source_info.traceback))
+    own = [f for f in frames if "/flax/" not in f.file_name] or frames
+    if not own:
+        return "unknown"
+    file = "/".join(own[0].file_name.split("/")[-2:])
+    return f"{file}:{own[0].start_line} ({own[0].function_name})"
 
 
 def trace_to_jaxpr(fun: Callable[..., Any], avals: Sequence[Any]) -> ClosedJaxpr:

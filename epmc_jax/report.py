@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from epmc_jax.planning import Plan, PlanRow
 
-_COLUMNS = ("site", "kind", "shape", "producer", "codec", "before", "after", "why")
+_COLUMNS = ("", "site", "kind", "shape", "producer", "codec", "before", "after", "why")
 _RIGHT_ALIGNED = frozenset({"before", "after"})
-_LONGEST_SITE = 36
+_LONGEST_SITE = 44
+_SMALLEST_SHOWN_BYTES = 4096
 
 
 def table(plan: Plan, max_rows: int = 40) -> str:
-    """The plan as a text table: the largest residuals first, then the sums."""
-    rows = sorted(plan.rows, key=lambda r: -r.dense_bytes)
-    cells = [_COLUMNS, *(_cells(row) for row in rows[:max_rows])]
+    """The plan as a text table: the largest residuals first, then the sums.
+
+    Residuals that agree in all columns share a line, with their number in front.
+    """
+    large = [row for row in plan.rows if row.dense_bytes >= _SMALLEST_SHOWN_BYTES]
+    groups = Counter(_cells(r) for r in sorted(large, key=lambda r: -r.dense_bytes))
+    shown = list(groups.items())[:max_rows]
+    cells = [_COLUMNS, *((f"{n} x" if n > 1 else "", *row) for row, n in shown)]
     widths = [max(len(c) for c in column) for column in zip(*cells, strict=True)]
     lines = [_line(row, widths) for row in cells]
     lines.insert(1, "  ".join("-" * w for w in widths))
-    if len(rows) > max_rows:
-        rest = rows[max_rows:]
-        lines.append(
-            f"... and {len(rest)} more, {_size(sum(r.encoded_bytes for r in rest))}"
-        )
+    hidden = len(plan.rows) - sum(n for _, n in shown)
+    if hidden:
+        lines.append(f"... and {hidden} more (to_json() has all of them)")
     return "\n".join([*lines, *_summary(plan)])
 
 

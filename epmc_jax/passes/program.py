@@ -48,9 +48,8 @@ class Constant:
 class Op:
     """One operation: `call(*inputs)` returns the list of its outputs.
 
-    `equation`: of the jaxpr, where the operation comes from there. `path` is the module
-    path (named scopes) or, where there is none, the line of the user's code that made
-    the operation.
+    `equation`: of the jaxpr, where the operation comes from there; `made_for`: the
+    operation that a rule made it for, else. `path`: its named scopes.
     """
 
     name: str
@@ -59,9 +58,16 @@ class Op:
     params: dict[str, Any]
     call: Callable[..., list[Any]]
     path: str = ""
-    line: str = ""
     has_effects: bool = False
     equation: Any = None
+    made_for: Op | None = None
+
+    @property
+    def line(self) -> str:
+        """The line of the user's code that made it."""
+        if self.equation is None:
+            return self.made_for.line if self.made_for else "unknown"
+        return compat.source_line(self.equation)
 
     @property
     def values(self) -> list[Value]:
@@ -229,7 +235,6 @@ def _op(eqn: Any, inputs: list, outputs: list[Value], path: str) -> Op:
         params=eqn.params,
         call=call,
         path=path,
-        line=compat.source_line(eqn),
         has_effects=bool(eqn.effects),
         equation=eqn,
     )

@@ -221,7 +221,7 @@ def _positive(value: Value, like: Op) -> Op:
         params={},
         call=lambda x, zero: [x > zero],
         path=like.path,
-        line=like.line,
+        made_for=like,
     )
 
 

@@ -147,7 +147,7 @@ class _Selector:
             f"{self.policy.seed}:{residual.path}:{residual.primitive}:{residual.shape}"
         )
         codec = codec.for_site(zlib.crc32(site.encode()))
-        return codec, residual, f"cheapest cut, kind {residual.kind}"
+        return codec, residual, "in the cheapest cut"
 
     def _exact_reader(self, value: Value) -> str:
         reads = (op for op in self.program.backward if value in op.values)
