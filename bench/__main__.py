@@ -12,13 +12,13 @@ def main() -> int:
     # After the environment is fixed: these import jax, which reads it once.
     from rich.console import Console
 
-    from bench import memory
+    from bench import demo, memory
 
-    commands = {"memory": memory}
+    commands = {"demo": demo, "memory": memory}
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True)
     for name, module in commands.items():
-        summary = module.__doc__.partition(": ")[2].partition("\n")[0]
+        summary = (module.__doc__ or "").partition(": ")[2].partition("\n")[0]
         module.add_arguments(subparsers.add_parser(name, help=summary))
     options = parser.parse_args()
     console = Console()

@@ -71,22 +71,27 @@ def idx_dataset(directory: pathlib.Path) -> Dataset:
     )
 
 
-def fashion_mnist() -> Dataset | None:
-    """Fashion-MNIST as Debian's package installs it, or None without the package."""
-    if shutil.which("dpkg-query") is None:
-        return None
-    listing = subprocess.run(
-        ["dpkg-query", "--listfiles", DEBIAN_PACKAGE],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    for line in listing.stdout.splitlines():
-        path = pathlib.Path(line)
+def fashion_mnist() -> Dataset:
+    """Fashion-MNIST as Debian's package installs it.
+
+    Raises: `DataError` without the package.
+    """
+    for path in _debian_files(DEBIAN_PACKAGE):
         if path.name.startswith("train-images") and path.is_file():
-            found = idx_dataset(path.parent)
-            return dataclasses.replace(found, name="Fashion-MNIST")
-    return None
+            return dataclasses.replace(idx_dataset(path.parent), name="Fashion-MNIST")
+    raise DataError(
+        f"Debian's package {DEBIAN_PACKAGE} is not installed: apt install "
+        f"{DEBIAN_PACKAGE}, or give --data DIR with idx files."
+    )
+
+
+def _debian_files(package: str) -> list[pathlib.Path]:
+    """The files of an installed Debian package; none where there is no dpkg."""
+    if shutil.which("dpkg-query") is None:
+        return []
+    command = ["dpkg-query", "--listfiles", package]
+    listing = subprocess.run(command, capture_output=True, text=True, check=False)
+    return [pathlib.Path(line) for line in listing.stdout.splitlines()]
 
 
 def _dataset(

@@ -41,16 +41,17 @@ runtime_version { major: 13 minor: 0 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
 
-class NoCudaPlugin(RuntimeError):
+
+class NoCudaPluginError(RuntimeError):
     """jax cannot compile for CUDA here."""
 
 
 def require() -> None:
-    """Raises `NoCudaPlugin` with the remedy if jax cannot compile for an H100."""
+    """Raises `NoCudaPluginError` with the remedy if jax cannot compile for an H100."""
     try:
         _sharding()
     except Exception as error:
-        raise NoCudaPlugin(
+        raise NoCudaPluginError(
             f"jax {jax.__version__} does not compile for CUDA here ({error}). Install "
             'its plug-in into this environment: pip install "jax[cuda13]".'
         ) from error

@@ -12,7 +12,7 @@ TUNABLES = "GLIBC_TUNABLES"
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "epmc_jax")
 DEVICELESS = {
-    # Autotuning would run candidates on the device; so would the choice of Triton's tiles.
+    # Autotuning runs candidates on the device; so does the choice of Triton's tiles.
     "XLA_FLAGS": "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false "
     "--xla_gpu_experimental_stream_annotation=true",
     # "cpu" would hide the plug-in; with the check it loads only beside a driver.

@@ -35,7 +35,8 @@ PRECISE = _compressed("precise", epmc_jax.policies.precise())
 BALANCED = _compressed("balanced", epmc_jax.policies.balanced())
 CHECKPOINT = Method("jax.checkpoint", remat_blocks=True)
 CHECKPOINT_MATMULS = Method(
-    "jax.checkpoint, matmuls saved", lambda loss: jax.checkpoint(loss, policy=_is_matmul)
+    "jax.checkpoint, matmuls saved",
+    lambda loss: jax.checkpoint(loss, policy=_is_matmul),
 )
 
 DEMO = (PLAIN, EXACT, PRECISE, BALANCED, CHECKPOINT)

@@ -40,7 +40,7 @@ class Problem:
         def loss(params, state, *batch):
             model = nnx.merge(graph, params, state, copy=True)
             value = self.objective(model, *batch)
-            return value, nnx.split(model, nnx.Param, ...)[2]
+            return value, _parts(model)[2]
 
         return method.wrap(loss)
 
@@ -54,7 +54,7 @@ class Problem:
 
     def _split(self, key: jax.Array, remat_blocks: bool) -> tuple[Any, Any, Any]:
         model = self.make(remat_blocks=remat_blocks, rngs=nnx.Rngs(key))
-        return nnx.split(model, nnx.Param, ...)
+        return _parts(model)
 
     def _arguments(self, key: jax.Array) -> tuple[Any, ...]:
         init_key, batch_key = jax.random.split(key)
@@ -62,12 +62,21 @@ class Problem:
         return params, state, *self.make_batch(batch_key)
 
 
-def _cross_entropy(model: nnx.Module, inputs: jax.Array, labels: jax.Array) -> jax.Array:
+def _parts(model: nnx.Module) -> tuple[Any, Any, Any]:
+    parts: Any = nnx.split(model, nnx.Param, ...)
+    return parts
+
+
+def _cross_entropy(
+    model: nnx.Module, inputs: jax.Array, labels: jax.Array
+) -> jax.Array:
     entropy = optax.softmax_cross_entropy_with_integer_labels(model(inputs), labels)
     return jnp.mean(entropy)
 
 
-def _images(batch: int, size: int, channels: int, classes: int, key: jax.Array) -> Batch:
+def _images(
+    batch: int, size: int, channels: int, classes: int, key: jax.Array
+) -> Batch:
     image_key, label_key = jax.random.split(key)
     images = jax.random.normal(image_key, (batch, size, size, channels))
     return images, jax.random.randint(label_key, (batch,), 0, classes)
@@ -86,8 +95,7 @@ def resnet50_imagenet(*, batch: int, size: int = 224) -> Problem:
 
 def resnet18_small(*, batch: int, size: int) -> Problem:
     """ResNet-18 for small grey images, 10 classes."""
-    options = {"num_classes": 10, "channels": 1, "small_images": True}
-    make = functools.partial(resnet18, **options)
+    make = functools.partial(resnet18, num_classes=10, channels=1, small_images=True)
     images = functools.partial(_images, batch, size, 1, 10)
     return Problem(f"ResNet-18, {batch}x{size}", make, _cross_entropy, images)
 

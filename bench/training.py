@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import optax
 from jax import Array
 
 from bench.data import Dataset, Split
+from bench.measure import compile_gradient
 from bench.methods import Loss, Method
 from bench.nets.resnet_linen import ResNet18
 
@@ -35,11 +37,8 @@ class State(NamedTuple):
     optimiser: Any
 
 
-Step = Callable[[State, Array, Array], tuple[State, Array]]
-
-
 def loss(method: Method) -> Loss:
-    """Cross-entropy of the network in this method: `(params, stats, images, labels)`."""
+    """The network's cross-entropy, of `(params, batch_stats, images, labels)`."""
     network = ResNet18(
         num_classes=10, small_images=True, remat_blocks=method.remat_blocks
     )
@@ -58,33 +57,45 @@ def loss(method: Method) -> Loss:
 def initial_state(settings: Settings, seed: int) -> State:
     """The same for every method: checkpointed blocks have the same names and shapes."""
     images = jnp.zeros((1, settings.crop, settings.crop, 1))
-    init = functools.partial(ResNet18(num_classes=10, small_images=True).init, train=True)
+    init = functools.partial(
+        ResNet18(num_classes=10, small_images=True).init, train=True
+    )
     variables = jax.jit(init)(jax.random.key(seed), images)
     params = variables["params"]
     return State(params, variables["batch_stats"], _optimiser(settings).init(params))
 
 
-def step(method: Method, settings: Settings) -> Step:
-    """One update, jitted; the state it is given is consumed."""
-    optimiser = _optimiser(settings)
-    gradient = jax.value_and_grad(loss(method), has_aux=True)
+class Stepper:
+    """Takes training steps in one method.
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def update(state, images, labels):
-        (value, batch_stats), grads = gradient(
+    `gradient` is the compiled program whose memory the demo shows; the optimiser's
+    update is a program of its own, the same for all methods. The state that a step is
+    given is consumed.
+    """
+
+    def __init__(self, method: Method, settings: Settings):
+        state = jax.eval_shape(lambda: initial_state(settings, 0))
+        args = gradient_arguments(state, settings)
+        start = time.perf_counter()
+        self.gradient = compile_gradient(loss(method), args)
+        self.compile_s = time.perf_counter() - start
+        self._update = _update(settings)
+
+    def __call__(
+        self, state: State, images: np.ndarray, labels: np.ndarray
+    ) -> tuple[State, Array]:
+        """One step, waited for: the state after it, and the loss before it."""
+        (value, batch_stats), grads = self.gradient(
             state.params, state.batch_stats, images, labels
         )
-        changes, moments = optimiser.update(grads, state.optimiser, state.params)
-        params = optax.apply_updates(state.params, changes)
-        return State(params, batch_stats, moments), value
-
-    return update
+        params, moments = self._update(state.params, state.optimiser, grads)
+        return jax.block_until_ready((State(params, batch_stats, moments), value))
 
 
 def batches(
     split: Split, settings: Settings, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """`settings.steps` batches, reshuffled every epoch, each image shifted at random."""
+    """`settings.steps` batches; reshuffled every epoch, images shifted at random."""
     rng = np.random.default_rng(seed)
     order = np.empty(0, int)
     for _ in range(settings.steps):
@@ -99,8 +110,11 @@ def batches(
         yield np.stack(images), split.labels[chosen]
 
 
-def accuracy(state: State, split: Split, settings: Settings, *, batch: int = 250) -> float:
+def accuracy(
+    state: State, split: Split, settings: Settings, *, batch: int = 250
+) -> float:
     """Share of the split that the network gets right, with its running statistics."""
+    batch = min(batch, len(split))
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     images = np.stack([_crop(image, settings.crop, 0, 0) for image in split.images])
     # A last batch of another size would be compiled anew: it overlaps its predecessor.
@@ -111,12 +125,44 @@ def accuracy(state: State, split: Split, settings: Settings, *, batch: int = 250
     return float(np.mean(predicted == split.labels))
 
 
+def gradient_arguments(state: State, settings: Settings) -> tuple[Any, ...]:
+    """The shapes of the arguments of `loss`, for compiling without running."""
+    images = jax.ShapeDtypeStruct(
+        (settings.batch, settings.crop, settings.crop, 1), jnp.float32
+    )
+    labels = jax.ShapeDtypeStruct((settings.batch,), jnp.int32)
+    return state.params, state.batch_stats, images, labels
+
+
+def require_size(dataset: Dataset, settings: Settings) -> None:
+    """Raises: `ValueError` if the images are too small to be cropped and shifted."""
+    height, width = dataset.train.images.shape[1:3]
+    least = settings.crop + 2 * settings.shift
+    if min(height, width) < least:
+        raise ValueError(
+            f"{dataset.name} has {height}x{width} images; a crop of {settings.crop} "
+            f"shifted by {settings.shift} needs {least}: lower --crop."
+        )
+
+
 @jax.jit
 def _predict(variables: Any, images: Array) -> Array:
-    logits = ResNet18(num_classes=10, small_images=True).apply(
-        variables, images, train=False
+    network = ResNet18(num_classes=10, small_images=True)
+    return jnp.argmax(
+        jnp.asarray(network.apply(variables, images, train=False)), axis=-1
     )
-    return jnp.argmax(logits, axis=-1)
+
+
+@functools.cache
+def _update(settings: Settings) -> Callable[..., tuple[Any, Any]]:
+    optimiser = _optimiser(settings)
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def update(params, moments, grads):
+        changes, moments = optimiser.update(grads, moments, params)
+        return optax.apply_updates(params, changes), moments
+
+    return update
 
 
 def _optimiser(settings: Settings) -> optax.GradientTransformation:
@@ -130,23 +176,3 @@ def _crop(image: np.ndarray, size: int, down: int, right: int) -> np.ndarray:
     top = (image.shape[0] - size) // 2 + down
     left = (image.shape[1] - size) // 2 + right
     return image[top : top + size, left : left + size]
-
-
-def gradient_arguments(state: State, settings: Settings) -> tuple[Any, ...]:
-    """The shapes of the arguments of `loss`, for compiling without running."""
-    images = jax.ShapeDtypeStruct(
-        (settings.batch, settings.crop, settings.crop, 1), jnp.float32
-    )
-    labels = jax.ShapeDtypeStruct((settings.batch,), jnp.int32)
-    return state.params, state.batch_stats, images, labels
-
-
-def dataset_fits(dataset: Dataset, settings: Settings) -> None:
-    """Raises: `ValueError` if the images are too small to be cropped and shifted."""
-    height, width = dataset.train.images.shape[1:3]
-    least = settings.crop + 2 * settings.shift
-    if min(height, width) < least:
-        raise ValueError(
-            f"{dataset.name} has {height}x{width} images; a crop of {settings.crop} "
-            f"shifted by {settings.shift} needs {least}: lower --crop."
-        )

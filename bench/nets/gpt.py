@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from bench.nets.blocks import run_blocks
+
 
 class Attention(nnx.Module):
     """Causal self-attention, softmax written out: its residuals are the point."""
@@ -62,6 +64,5 @@ class Gpt(nnx.Module):
 
     def __call__(self, tokens: Array) -> Array:
         x = self.tokens(tokens) + self.positions(jnp.arange(tokens.shape[1]))
-        for block in self.blocks:
-            x = nnx.remat(Block.__call__)(block, x) if self.remat_blocks else block(x)
+        x = run_blocks(self.blocks, x, remat=self.remat_blocks)
         return self.tokens.attend(self.norm(x))

@@ -3,6 +3,8 @@
 from flax import nnx
 from jax import Array
 
+from bench.nets.blocks import run_blocks
+
 
 class GeluLayer(nnx.Module):
     """Linear layer and (tanh-approximated) gelu."""
@@ -24,10 +26,5 @@ class GeluMlp(nnx.Module):
         self.remat_blocks = remat_blocks
 
     def __call__(self, x: Array) -> Array:
-        for layer in self.layers:
-            x = (
-                nnx.remat(GeluLayer.__call__)(layer, x)
-                if self.remat_blocks
-                else layer(x)
-            )
+        x = run_blocks(self.layers, x, remat=self.remat_blocks)
         return x

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from bench.nets.blocks import run_blocks
+
 
 def _conv(
     features_in: int, features: int, kernel: int, stride: int, rngs: nnx.Rngs
@@ -128,12 +130,7 @@ class ResNet(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         x = max_pool_3x3(nnx.relu(self.norm(self.conv(x))))
-        for block in self.blocks:
-            x = (
-                nnx.remat(type(block).__call__)(block, x)
-                if self.remat_blocks
-                else block(x)
-            )
+        x = run_blocks(self.blocks, x, remat=self.remat_blocks)
         return self.classifier(jnp.mean(x, axis=(1, 2)))
 
 

@@ -1,5 +1,7 @@
 """VGG16 with BatchNorm in flax.nnx, NHWC (Simonyan and Zisserman, arXiv:1409.1556)."""
 
+import itertools
+
 from flax import nnx
 from jax import Array
 
@@ -44,7 +46,7 @@ class VGG16(nnx.Module):
         stages = []
         for features, size in STAGES:
             widths = [channels] + [features] * size
-            pairs = zip(widths[:-1], widths[1:], strict=True)
+            pairs = itertools.pairwise(widths)
             stages.append(nnx.List([ConvNormRelu(a, b, rngs) for a, b in pairs]))
             channels = features
         self.stages = nnx.List(stages)
