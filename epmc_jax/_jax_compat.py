@@ -26,6 +26,10 @@ INLINED_CALLS = frozenset(
 )
 
 
+# Calls without a derivative of their own: their bodies may be evaluated in place.
+TRANSPARENT_CALLS = frozenset({"jit", "pjit", "closed_call", "core_call"})
+
+
 def called_jaxpr(eqn: JaxprEqn) -> tuple[Jaxpr, Sequence[Any]]:
     """The body of a call equation and the constants it closes over."""
     body = eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
@@ -121,3 +125,13 @@ def encoded_aval(aval: Any, shape: Sequence[int], dtype: Any) -> Any:
 def tangent_aval(aval: Any) -> Any:
     """The aval of a tangent of `aval`: float0 for integers and booleans."""
     return aval.to_tangent_aval()
+
+
+def scan_layout(eqn: JaxprEqn) -> tuple[int, int]:
+    """Numbers of constants and of carries of a scan; what follows is scanned over."""
+    params = eqn.params
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    # jax 0.12 holds a tree for each of the three groups of operands.
+    consts, carry, _ = params["ft_in"]
+    return len(consts), len(carry)

@@ -11,10 +11,10 @@ import numpy as np
 
 from epmc_jax import report
 from epmc_jax.codecs import Raw
+from epmc_jax.passes.regions import PlannedRegion
 from epmc_jax.passes.selection import Stored
 from epmc_jax.policy import Policy
 from epmc_jax.transform import (
-    PlannedRegion,
     compress_function,
     is_compressed,
     watch_regions,
@@ -154,7 +154,7 @@ def _short_dtype(dtype: Any) -> str:
 
 
 def _codec_name(stored: Stored) -> str:
-    codec = stored.codec
+    codec = stored.nested.codec if stored.nested else stored.codec
     if isinstance(codec, Raw):
         return "PoolIndex" if stored.residual.kind == "pool_index" else "Raw"
     bits = getattr(codec, "bit_width", None)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from epmc_jax import _jax_compat as compat
 from epmc_jax import policies
-from epmc_jax.passes import description, execution, program, rewrites, selection
+from epmc_jax.passes.regions import PlannedRegion, Region
 from epmc_jax.policy import Policy
 
 _MARK = "__epmc_policy__"
@@ -142,7 +139,8 @@ def _call_region(
     closed = jax.make_jaxpr(flat)(*leaves)
     # What `fun` closes over may be traced by an outer transformation: it becomes an
     # argument, so that no tracer is hidden from custom_vjp.
-    region = _Region(closed.jaxpr, policy, [False] * len(closed.consts) + list(encoded))
+    is_encoded = [False] * len(closed.consts) + list(encoded)
+    region = Region(closed.jaxpr, policy, is_encoded, _tell_watchers)
     try:
         outputs = region(*closed.consts, *leaves)
     except TypeError as error:
@@ -156,78 +154,6 @@ def _call_region(
     return rebuild_output[0](outputs)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class PlannedRegion:
-    """One compressed function: its selection, and the bytes JAX alone would keep."""
-
-    selection: selection.Selection
-    plain_bytes: int
-
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Planned:
-    """What the forward pass decided, for the backward pass: no arrays."""
-
-    selection: selection.Selection | None
-    wrt: tuple[int, ...]
-    num_arguments: int
-
-
-class _Region:
-    """One traced function, differentiated by the planned programs."""
-
-    def __init__(self, jaxpr: Any, policy: Policy, encoded: Sequence[bool]):
-        self.jaxpr = jaxpr
-        self.policy = policy
-        self.encoded = encoded
-
-    def __call__(self, *arrays):
-        call = jax.custom_vjp(self._primal)
-        call.defvjp(self._forward, self._backward, symbolic_zeros=True)
-        return call(*arrays)
-
-    def _primal(self, *arrays):
-        num_consts = len(self.jaxpr.constvars)
-        return compat.eval_jaxpr(self.jaxpr, arrays[:num_consts], *arrays[num_consts:])
-
-    def _forward(self, *primals):
-        arrays = [p.value for p in primals]
-        wrt = tuple(
-            i
-            for i, p in enumerate(primals)
-            if p.perturbed and jnp.issubdtype(jnp.result_type(p.value), jnp.inexact)
-        )
-        if not wrt:
-            return self._primal(*arrays), (_Planned(None, (), len(arrays)), [], [])
-        region = plan_region(self.jaxpr, self.policy, wrt, self.encoded)
-        for watcher in _watchers.get():
-            watcher(region)
-        outputs, saved, kept = execution.run_forward(region.selection, arrays)
-        return outputs, (_Planned(region.selection, wrt, len(arrays)), saved, kept)
-
-    def _backward(self, residuals, cotangents):
-        planned, saved, kept = residuals
-        if planned.selection is None:
-            return (None,) * planned.num_arguments
-        given = [
-            execution.ZERO if isinstance(ct, compat.SymbolicZero) else ct
-            for ct in cotangents
-            if ct.dtype != jax.dtypes.float0
-        ]
-        gradients = execution.run_backward(planned.selection, saved, kept, given)
-        by_argument = dict(zip(planned.wrt, gradients, strict=True))
-        return tuple(by_argument.get(i) for i in range(planned.num_arguments))
-
-
-def plan_region(
-    jaxpr: Any, policy: Policy, wrt: Sequence[int], encoded: Sequence[bool]
-) -> PlannedRegion:
-    """Traces and plans `jaxpr`, differentiated with respect to the arguments `wrt`."""
-    traced = program.trace(jaxpr, wrt)
-    joint = rewrites.rewrite(traced, description.pool_codec(policy))
-    to_encode = {v for v, e in zip(joint.arguments, encoded, strict=True) if e}
-    return PlannedRegion(
-        selection=selection.select(joint, policy, to_encode),
-        plain_bytes=program.residual_bytes(traced),
-    )
+def _tell_watchers(region: PlannedRegion) -> None:
+    for watcher in _watchers.get():
+        watcher(region)

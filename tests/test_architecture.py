@@ -28,6 +28,8 @@ PASSES = (
     {"chains", "rewrites", "description"},
     {"selection"},
     {"execution"},
+    {"loops"},
+    {"regions"},
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable
@@ -10,6 +11,7 @@ from epmc_jax._codec import AbstractCodec
 from epmc_jax.codecs import PoolIndex
 from epmc_jax.passes.exactness import statistics_of
 from epmc_jax.passes.program import (
+    NestedResidual,
     Op,
     Program,
     Value,
@@ -26,14 +28,22 @@ class Describer:
 
     def __init__(self, program: Program, encoded_arguments: set[Value]):
         self.made_by = producers(program.forward)
+        self.nested = program.nested.residuals
         self.encoded_arguments = encoded_arguments
         self.statistics = statistics_of(program)
         self.bounds = index_bounds(program)
         self.names = _checkpoint_names(program.forward)
         self.relu = _relu_values(program)
 
+    def nested_of(self, value: Value) -> NestedResidual | None:
+        """What the body of a loop stores in `value`, stacked."""
+        return self.nested.get(self.names.get(value, ""))
+
     def describe(self, value: Value) -> Residual:
         op = self.made_by.get(value)
+        if (nested := self.nested_of(value)) is not None:
+            shape = (nested.length, *nested.residual.shape)
+            return dataclasses.replace(nested.residual, shape=shape)
         if op is not None and op.name == "max_pool" and value is op.outputs[1]:
             return describe_pool(op, op.params["codec"])
         return Residual(

@@ -75,6 +75,34 @@ class Op:
         return [v for v in self.inputs if isinstance(v, Value)]
 
 
+@dataclasses.dataclass(frozen=True)
+class NestedResidual:
+    """A residual that the body of a loop stores in each of its `length` iterations.
+
+    `residual`, `codec`, `reason`: as for those of the program itself; bytes are those
+    of all iterations.
+    """
+
+    residual: Any
+    codec: Any
+    reason: str
+    dense_bytes: int
+    encoded_bytes: int
+    length: int
+
+
+@dataclasses.dataclass
+class NestedLoops:
+    """The entered loops of a program.
+
+    `residuals`: what they store, by the name with which the stacked array is tagged.
+    `plain_bytes`: what JAX alone would stack.
+    """
+
+    residuals: dict[str, NestedResidual] = dataclasses.field(default_factory=dict)
+    plain_bytes: int = 0
+
+
 @dataclasses.dataclass(eq=False)
 class Program:
     """`outputs` and `gradients` from `arguments` and `cotangents`.
@@ -89,6 +117,7 @@ class Program:
     backward: list[Op]
     outputs: list[Value | Constant]
     gradients: list[Value | Constant]
+    nested: NestedLoops = dataclasses.field(default_factory=NestedLoops)
 
 
 def itemsize(dtype: Any) -> int:
@@ -117,9 +146,15 @@ def is_zero_scalar(x: Value | Constant) -> bool:
 
 def residual_bytes(program: Program) -> int:
     """Bytes of what the backward pass reads of the forward pass, arguments left out."""
-    made = {out for op in program.forward for out in op.outputs}
+    residuals = program.nested.residuals
+    made = {
+        out
+        for op in program.forward
+        for out in op.outputs
+        if op.name != "name" or op.params["name"] not in residuals
+    }
     read = {v for op in program.backward for v in op.values}
-    return sum(v.nbytes for v in read & made)
+    return sum(v.nbytes for v in read & made) + program.nested.plain_bytes
 
 
 def producers(ops: Iterable[Op]) -> dict[Value, Op]:
@@ -137,10 +172,14 @@ def live_ops(ops: Sequence[Op], wanted: Iterable[Value | Constant]) -> list[Op]:
     return kept[::-1]
 
 
-def trace(jaxpr: Any, wrt: Sequence[int]) -> Program:
+def trace(
+    jaxpr: Any,
+    wrt: Sequence[int],
+    evaluate: Callable[..., Sequence[Any]] = compat.eval_jaxpr,
+) -> Program:
     """Traces `jaxpr` and its VJP with respect to the arguments `wrt` together.
 
-    `jaxpr` has its constants as leading arguments: `eval_jaxpr(jaxpr, consts, *args)`
+    `jaxpr` has its constants as leading arguments: `evaluate(jaxpr, consts, *args)`
     with `arguments = (*consts, *args)`. Integer outputs have no cotangent.
     """
     avals = [v.aval for v in (*jaxpr.constvars, *jaxpr.invars)]
@@ -153,7 +192,7 @@ def trace(jaxpr: Any, wrt: Sequence[int]) -> Program:
             full = list(args[: len(avals)])
             for i, x in zip(wrt, differentiated, strict=True):
                 full[i] = x
-            return compat.eval_jaxpr(jaxpr, full[:num_consts], *full[num_consts:])
+            return list(evaluate(jaxpr, full[:num_consts], *full[num_consts:]))
 
         outs, vjp = jax.vjp(of_wrt, *[args[i] for i in wrt])
         given = iter(args[len(avals) :])

@@ -15,6 +15,7 @@ from epmc_jax.passes.chains import ends_of_chains
 from epmc_jax.passes.cut import minimum_cut
 from epmc_jax.passes.description import Describer
 from epmc_jax.passes.program import (
+    NestedResidual,
     Op,
     Program,
     Value,
@@ -48,14 +49,18 @@ class Stored:
     codec: AbstractCodec
     residual: Residual
     reason: str
+    nested: NestedResidual | None = None
 
     @property
     def dense_bytes(self) -> int:
         """Bytes of the array that JAX keeps for the same purpose."""
+        if self.nested is not None:
+            return self.nested.dense_bytes
         return math.prod(self.residual.shape) * itemsize(self.residual.dtype)
 
     @property
     def encoded_bytes(self) -> int:
+        """Bytes that are kept."""
         if isinstance(self.codec, Raw):
             return self.value.nbytes
         return self.codec.encoded_nbytes(self.source.shape, self.source.dtype)
@@ -128,6 +133,8 @@ class _Selector:
 
     def _choose_codec(self, value: Value) -> tuple[AbstractCodec, Residual, str]:
         residual = self.describer.describe(value)
+        if (nested := self.describer.nested_of(value)) is not None:
+            return Raw(), residual, nested.reason
         if residual.kind == "pool_index":
             return Raw(), residual, "where the maxima are"
         if not (is_discrete(value) or is_float(value)):
@@ -263,7 +270,12 @@ def _finish(
 
 def _notes(selector: _Selector) -> list[str]:
     """What the pass did not look into: its arrays are stored exactly."""
-    names = {op.name for op in selector.program.backward} & _NOT_ENTERED
+    names = {
+        op.name
+        for op in selector.program.backward
+        if op.name in _NOT_ENTERED
+        and not any(selector.describer.nested_of(v) for v in op.values)
+    }
     return [
         f"{name} is not entered: what its gradient reads is kept exactly"
         for name in sorted(names)
@@ -275,9 +287,8 @@ def _stored(selector: _Selector, value: Value) -> Stored:
     source = value
     if isinstance(codec, BitMask):
         source = _mask_source(selector, value)
-    return Stored(
-        value=value, source=source, codec=codec, residual=residual, reason=reason
-    )
+    nested = selector.describer.nested_of(value)
+    return Stored(value, source, codec, residual, reason, nested)
 
 
 def _mask_source(selector: _Selector, mask: Value) -> Value:

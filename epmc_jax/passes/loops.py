@@ -1,0 +1,240 @@
+"""Enters `lax.scan`: iterations hand on encoded bytes, not the arrays of JAX's own
+rule.
+
+JAX stacks what the gradient of a loop needs of every iteration. Here the body is
+planned like any other function, its carry encoded where the gradient needs it, and both
+directions are scans of the planned programs. What the loop only reads (constants, and
+what it scans over) is read again by the backward scan, and not stacked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+
+from epmc_jax import _jax_compat as compat
+from epmc_jax.passes import execution
+from epmc_jax.passes.program import NestedLoops, NestedResidual
+from epmc_jax.passes.selection import Selection, Stored
+
+Plan = Callable[..., Any]
+"""`plan(jaxpr, wrt=..., encoded=...)` gives a region with its `selection`."""
+
+
+def enter_loops(
+    jaxpr: Any, consts: Sequence[Any], *args: Any, plan: Plan, nested: NestedLoops
+) -> list[Any]:
+    """Evaluates `jaxpr`, with every scan that can be entered as a planned one.
+
+    `nested` receives what their bodies store.
+    """
+    if not _has_scan(jaxpr):
+        return compat.eval_jaxpr(jaxpr, consts, *args)
+    env = dict(zip(jaxpr.constvars, consts, strict=True))
+    env.update(zip(jaxpr.invars, args, strict=True))
+    for eqn in jaxpr.eqns:
+        inputs = [
+            a.val if isinstance(a, compat.Literal) else env[a] for a in eqn.invars
+        ]
+        with compat.equation_context(eqn, compat.name_stack(eqn)):
+            if eqn.primitive.name == "scan" and not eqn.effects:
+                outs = _PlannedScan(eqn, plan, nested)(*inputs)
+            elif eqn.primitive.name in compat.TRANSPARENT_CALLS:
+                body, held = compat.called_jaxpr(eqn)
+                outs = enter_loops(body, held, *inputs, plan=plan, nested=nested)
+            else:
+                outs = compat.bind_equation(eqn, inputs)
+        env.update(zip(eqn.outvars, outs, strict=True))
+    return [a.val if isinstance(a, compat.Literal) else env[a] for a in jaxpr.outvars]
+
+
+def _has_scan(jaxpr: Any) -> bool:
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "scan":
+            return True
+        if eqn.primitive.name in compat.TRANSPARENT_CALLS:
+            body, _ = compat.called_jaxpr(eqn)
+            if _has_scan(body):
+                return True
+    return False
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Planned:
+    """What the forward scan decided, for the backward one: no arrays.
+
+    `wrt`: differentiated operands of the equation. `read`: arguments of the body that
+    its backward pass takes, as it takes them.
+    """
+
+    selection: Selection | None
+    wrt: tuple[int, ...]
+    read: tuple[int, ...]
+
+
+class _PlannedScan:
+    """One scan equation as a `custom_vjp` of two scans over planned programs.
+
+    Operands are constants, carry, scanned arrays; results are carry, stacked results.
+    The arguments of the body are `held`, its own constants, and the operands.
+    """
+
+    def __init__(self, eqn: Any, plan: Plan, nested: NestedLoops):
+        self.eqn = eqn
+        self.plan = plan
+        self.nested = nested
+        self.body, self.held = compat.called_jaxpr(eqn)
+        self.num_consts, self.num_carry = compat.scan_layout(eqn)
+        self.first_xs = self.num_consts + self.num_carry
+
+    def __call__(self, *operands):
+        call = jax.custom_vjp(self._primal)
+        call.defvjp(self._forward, self._backward, symbolic_zeros=True)
+        return call(*operands)
+
+    def _primal(self, *operands):
+        return compat.bind_equation(self.eqn, operands)
+
+    def _forward(self, *primals):
+        operands = [p.value for p in primals]
+        wrt = self._differentiated(primals)
+        if not wrt:
+            return self._primal(*operands), (_Planned(None, (), ()), [], [])
+        selection = self._plan(wrt)
+        consts = operands[: self.num_consts]
+
+        def step(carry, xs):
+            arrays = [*self.held, *consts, *carry, *xs]
+            outs, saved, _ = execution.run_forward(selection, arrays)
+            return outs[: self.num_carry], (outs[self.num_carry :], saved)
+
+        init, xs = operands[self.num_consts : self.first_xs], operands[self.first_xs :]
+        carry, (ys, saved) = self._scan(step, init, xs, self.eqn.params["reverse"])
+        tagged = [self._tag(a, s) for a, s in zip(saved, selection.stored, strict=True)]
+        arguments = selection.program.arguments
+        read = tuple(arguments.index(v) for v in selection.kept_arguments)
+        arrays = [*self.held, *operands]
+        planned = _Planned(selection, wrt, read)
+        return [*carry, *ys], (planned, tagged, [arrays[i] for i in read])
+
+    def _backward(self, residuals, cotangents):
+        planned, saved, read = residuals
+        if planned.selection is None:
+            return (None,) * len(self.eqn.invars)
+        backward = _BackwardStep(self, planned, cotangents, read)
+        (ct_carry, sums), ct_xs = self._scan(
+            backward,
+            backward.initial(),
+            backward.scanned(saved),
+            not self.eqn.params["reverse"],
+        )
+        by_operand = dict(zip(planned.wrt, [*sums, *ct_carry, *ct_xs], strict=True))
+        return tuple(by_operand.get(i) for i in range(len(self.eqn.invars)))
+
+    def _scan(self, step, init, xs, reverse):
+        length, unroll = self.eqn.params["length"], self.eqn.params["unroll"]
+        return lax.scan(step, init, xs, length, reverse=reverse, unroll=unroll)
+
+    def _differentiated(self, primals: Sequence[Any]) -> tuple[int, ...]:
+        """A carry takes part as soon as anything does: it may depend on it."""
+        floats = [jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in self.eqn.invars]
+        taking_part = [p.perturbed and f for p, f in zip(primals, floats, strict=True)]
+        if any(taking_part):
+            carry = slice(self.num_consts, self.first_xs)
+            taking_part[carry] = floats[carry]
+        return tuple(i for i, t in enumerate(taking_part) if t)
+
+    def _plan(self, wrt: Sequence[int]) -> Selection:
+        # The carry of an iteration is nowhere else: it is encoded, not kept.
+        kept_before = len(self.held) + self.num_consts
+        kept_behind = len(self.eqn.invars) - self.first_xs
+        encoded = (
+            [False] * kept_before + [True] * self.num_carry + [False] * kept_behind
+        )
+        body_wrt = [len(self.held) + i for i in wrt]
+        region = self.plan(self.body, wrt=body_wrt, encoded=encoded)
+        self.nested.plain_bytes += self.eqn.params["length"] * region.plain_bytes
+        return region.selection
+
+    def _tag(self, array: Any, stored: Stored) -> Any:
+        name = f"epmc/{len(self.nested.residuals)}"
+        length = self.eqn.params["length"]
+        self.nested.residuals[name] = NestedResidual(
+            residual=stored.residual,
+            codec=stored.codec,
+            reason=f"{stored.reason}, in each of {length} iterations",
+            dense_bytes=length * stored.dense_bytes,
+            encoded_bytes=length * stored.encoded_bytes,
+            length=length,
+        )
+        return checkpoint_name(array, name)
+
+
+class _BackwardStep:
+    """The body of the backward scan.
+
+    Its carry are the cotangents of the loop's carry, and the sums of the constants'
+    gradients; it scans over what the iterations stored and read, and over the
+    cotangents of their results.
+    """
+
+    def __init__(
+        self,
+        scan: _PlannedScan,
+        planned: _Planned,
+        cotangents: Any,
+        read: Sequence[Any],
+    ):
+        self.planned = planned
+        self.read = read
+        real = [ct for ct in cotangents if ct.dtype != jax.dtypes.float0]
+        first_xs = scan.first_xs
+        self.num_consts = sum(i < scan.num_consts for i in planned.wrt)
+        self.num_carry = sum(scan.num_consts <= i < first_xs for i in planned.wrt)
+        self.ct_carry = [_instantiated(ct) for ct in real[: self.num_carry]]
+        self.ct_ys = real[self.num_carry :]
+        self.const_avals = [
+            scan.eqn.invars[i].aval for i in planned.wrt[: self.num_consts]
+        ]
+        self.is_scanned = [i >= len(scan.held) + first_xs for i in planned.read]
+
+    def initial(self) -> Any:
+        return self.ct_carry, [jnp.zeros(a.shape, a.dtype) for a in self.const_avals]
+
+    def scanned(self, saved: Sequence[Any]) -> Any:
+        xs = [a for a, s in zip(self.read, self.is_scanned, strict=True) if s]
+        return saved, xs, [ct for ct in self.ct_ys if not _is_zero(ct)]
+
+    def __call__(self, state: Any, iteration: Any) -> Any:
+        (ct_carry, sums), (saved, xs, ct_ys) = state, iteration
+        slices, given = iter(xs), iter(ct_ys)
+        read = [
+            next(slices) if s else a
+            for a, s in zip(self.read, self.is_scanned, strict=True)
+        ]
+        ct_ys = [execution.ZERO if _is_zero(ct) else next(given) for ct in self.ct_ys]
+        assert self.planned.selection is not None
+        gradients = execution.run_backward(
+            self.planned.selection, saved, read, [*ct_carry, *ct_ys]
+        )
+        of_consts = gradients[: self.num_consts]
+        behind_carry = self.num_consts + self.num_carry
+        sums = [s + g for s, g in zip(sums, of_consts, strict=True)]
+        return (gradients[self.num_consts : behind_carry], sums), gradients[
+            behind_carry:
+        ]
+
+
+def _is_zero(ct: Any) -> bool:
+    return isinstance(ct, compat.SymbolicZero)
+
+
+def _instantiated(ct: Any) -> Any:
+    return jnp.zeros(ct.shape, ct.dtype) if _is_zero(ct) else ct

@@ -1,0 +1,117 @@
+"""A planned function as one differentiable region, its loops and branches entered."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from epmc_jax import _jax_compat as compat
+from epmc_jax.passes import description, execution, program, rewrites, selection
+from epmc_jax.passes.loops import enter_loops
+from epmc_jax.policy import Policy
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PlannedRegion:
+    """A planned function: its selection, and the bytes JAX alone would keep."""
+
+    selection: selection.Selection
+    plain_bytes: int
+
+
+def plan_region(
+    jaxpr: Any, policy: Policy, wrt: Sequence[int], encoded: Sequence[bool]
+) -> PlannedRegion:
+    """Traces and plans `jaxpr`, differentiated with respect to the arguments `wrt`.
+
+    Arguments are counted with the constants of `jaxpr` first; `encoded` says of each
+    whether it is encoded where the backward pass needs it.
+    """
+    nested = program.NestedLoops()
+    plan = functools.partial(plan_region, policy=policy)
+    evaluate = functools.partial(enter_loops, plan=plan, nested=nested)
+    traced = program.trace(jaxpr, wrt, evaluate)
+    traced = dataclasses.replace(traced, nested=nested)
+    joint = rewrites.rewrite(traced, description.pool_codec(policy))
+    to_encode = {v for v, e in zip(joint.arguments, encoded, strict=True) if e}
+    return PlannedRegion(
+        selection=selection.select(joint, policy, to_encode),
+        plain_bytes=program.residual_bytes(traced),
+    )
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Planned:
+    """What the forward pass decided, for the backward pass: no arrays."""
+
+    selection: selection.Selection | None
+    wrt: tuple[int, ...]
+    num_arguments: int
+
+
+class Region:
+    """One traced function, differentiated by the planned programs.
+
+    Called with the constants of `jaxpr` and its arguments. `on_planned`: called with
+    each `PlannedRegion` that a derivative asks for.
+    """
+
+    def __init__(
+        self,
+        jaxpr: Any,
+        policy: Policy,
+        encoded: Sequence[bool],
+        on_planned: Callable[[PlannedRegion], None],
+    ):
+        self.jaxpr = jaxpr
+        self.policy = policy
+        self.encoded = encoded
+        self.on_planned = on_planned
+
+    def __call__(self, *arrays):
+        call = jax.custom_vjp(self._primal)
+        call.defvjp(self._forward, self._backward, symbolic_zeros=True)
+        return call(*arrays)
+
+    def _primal(self, *arrays):
+        num_consts = len(self.jaxpr.constvars)
+        return compat.eval_jaxpr(self.jaxpr, arrays[:num_consts], *arrays[num_consts:])
+
+    def _forward(self, *primals):
+        arrays = [p.value for p in primals]
+        wrt = differentiated(primals)
+        if not wrt:
+            return self._primal(*arrays), (_Planned(None, (), len(arrays)), [], [])
+        region = plan_region(self.jaxpr, self.policy, wrt, self.encoded)
+        self.on_planned(region)
+        outputs, saved, kept = execution.run_forward(region.selection, arrays)
+        return outputs, (_Planned(region.selection, wrt, len(arrays)), saved, kept)
+
+    def _backward(self, residuals, cotangents):
+        planned, saved, kept = residuals
+        if planned.selection is None:
+            return (None,) * planned.num_arguments
+        given = [
+            execution.ZERO if isinstance(ct, compat.SymbolicZero) else ct
+            for ct in cotangents
+            if ct.dtype != jax.dtypes.float0
+        ]
+        gradients = execution.run_backward(planned.selection, saved, kept, given)
+        by_argument = dict(zip(planned.wrt, gradients, strict=True))
+        return tuple(by_argument.get(i) for i in range(planned.num_arguments))
+
+
+def differentiated(primals: Sequence[Any]) -> tuple[int, ...]:
+    """Positions of the float arguments that a derivative is asked for."""
+    return tuple(
+        i
+        for i, primal in enumerate(primals)
+        if primal.perturbed
+        and jnp.issubdtype(jnp.result_type(primal.value), jnp.inexact)
+    )
