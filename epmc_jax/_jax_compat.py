@@ -132,6 +132,7 @@ def scan_layout(eqn: JaxprEqn) -> tuple[int, int]:
     params = eqn.params
     if "num_consts" in params:
         return params["num_consts"], params["num_carry"]
-    # jax 0.12 holds a tree for each of the three groups of operands.
-    consts, carry, _ = params["ft_in"]
+    # jax 0.12 holds a flat tree of the three groups of operands.
+    numbered = params["ft_in"].update(list(range(len(eqn.invars))))
+    consts, carry, _ = (list(group) for group in numbered.unpack())
     return len(consts), len(carry)
