@@ -12,9 +12,15 @@ def main() -> int:
     # After the environment is fixed: these import jax, which reads it once.
     from rich.console import Console
 
-    from bench import demo, memory
+    from bench import compile_time, demo, fidelity, memory, step_time
 
-    commands = {"demo": demo, "memory": memory}
+    commands = {
+        "demo": demo,
+        "memory": memory,
+        "fidelity": fidelity,
+        "step": step_time,
+        "compile": compile_time,
+    }
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True)
     for name, module in commands.items():

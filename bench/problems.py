@@ -34,15 +34,19 @@ class Problem:
 
     def loss(self, method: Method) -> Loss:
         """`loss(params, state, *batch) -> (scalar, new_state)` in the method's way."""
-        make = functools.partial(self._split, remat_blocks=method.remat_blocks)
-        graph = nnx.eval_shape(lambda: make(jax.random.key(0)))[0]
 
         def loss(params, state, *batch):
-            model = nnx.merge(graph, params, state, copy=True)
+            model = self.rebuild(params, state, remat_blocks=method.remat_blocks)
             value = self.objective(model, *batch)
             return value, _parts(model)[2]
 
         return method.wrap(loss)
+
+    def rebuild(self, params: Any, state: Any, *, remat_blocks: bool) -> Any:
+        """The network with these parameters and this state."""
+        make = functools.partial(self._split, remat_blocks=remat_blocks)
+        graph = nnx.eval_shape(lambda: make(jax.random.key(0)))[0]
+        return nnx.merge(graph, params, state, copy=True)
 
     def arguments(self, seed: int) -> tuple[Any, ...]:
         """Concrete `(params, state, *batch)`."""

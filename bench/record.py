@@ -3,7 +3,7 @@
 import datetime
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench import environment
@@ -11,7 +11,7 @@ from bench import environment
 BUILD = pathlib.Path("build")
 
 
-def append(command: str, rows: list[Mapping[str, Any]]) -> pathlib.Path:
+def append(command: str, rows: Sequence[Mapping[str, Any]]) -> pathlib.Path:
     """Appends `rows` to `build/bench/<command>.jsonl` and returns its path."""
     path = BUILD / "bench" / f"{command}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
