@@ -25,6 +25,10 @@ _CPU_TARGETS = (
     "epmc_bit_mask_decode",
     "epmc_group_quant_encode",
     "epmc_group_quant_decode",
+    "epmc_int_pack_encode",
+    "epmc_int_pack_decode",
+    "epmc_max_pool",
+    "epmc_pool_gradient",
 )
 
 

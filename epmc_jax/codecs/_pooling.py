@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from epmc_jax import _jax_compat as compat
+from epmc_jax import _kernels
 from epmc_jax._codec import merged_shape
 from epmc_jax._primitives import (
     has_derivative,
@@ -37,7 +38,8 @@ def pool_gradient(
     """The cotangent of a max-pool's operand: `ct` added at the encoded places.
 
     Where windows overlap, cotangents are added in their dtype, in the order of the
-    pooled elements: the order of XLA:CPU's select-and-scatter.
+    pooled elements: bit for bit what XLA:CPU's select-and-scatter gives. (Elsewhere XLA
+    may keep more digits of a bfloat16 or float16 sum.)
     """
     return pool_gradient_p.bind(rows, ct, codec=codec, shape=tuple(operand_shape))
 
@@ -55,6 +57,16 @@ def _max_pool_reference(x: Any, *, codec: PoolIndex) -> Any:
     if math.prod(shape) == 0:
         return y, jnp.zeros(shape, jnp.uint8)
     return y, codec.encode_reference(x)
+
+
+def _max_pool_on_cpu(x: Any, *, codec: PoolIndex) -> Any:
+    kernel = codec.pool_kernel("epmc_max_pool")
+    shape = codec.encoded_shape(x.shape, x.dtype)
+    if kernel is None or math.prod(shape) == 0 or not _kernels.has_cpu_kernels():
+        return _max_pool_reference(x, codec=codec)
+    y = jax.ShapeDtypeStruct(codec.decoded_shape(x.shape), x.dtype)
+    rows = jax.ShapeDtypeStruct(shape, jnp.uint8)
+    return _kernels.call_target(kernel.target, (y, rows), (x,), dict(kernel.attributes))
 
 
 def _max_pool_batch(operands: Any, axes: Any, *, codec: PoolIndex) -> Any:
@@ -90,6 +102,17 @@ def _gradient_reference(rows: Any, ct: Any, *, codec: PoolIndex, shape: Any) -> 
         part = jnp.where(index == number, ct, zero)
         total = total + lax.pad(part, zero, _spread(codec, offset, ct.shape, shape))
     return total
+
+
+def _gradient_on_cpu(rows: Any, ct: Any, *, codec: PoolIndex, shape: Any) -> Any:
+    kernel = codec.pool_kernel("epmc_pool_gradient")
+    empty = math.prod(shape) == 0 or ct.size == 0
+    if kernel is None or empty or not _kernels.has_cpu_kernels():
+        return _gradient_reference(rows, ct, codec=codec, shape=shape)
+    ct_x = jax.ShapeDtypeStruct(shape, ct.dtype)
+    return _kernels.call_target(
+        kernel.target, ct_x, (rows, ct), dict(kernel.attributes)
+    )
 
 
 def _spread(codec: PoolIndex, offset: Any, pooled: Any, shape: Any) -> list[Any]:
@@ -137,7 +160,7 @@ max_pool_p = make_primitive(
     "epmc_max_pool",
     abstract=_max_pool_abstract,
     reference=_max_pool_reference,
-    on_cpu=_max_pool_reference,
+    on_cpu=_max_pool_on_cpu,
     batch=_max_pool_batch,
     jvp=_max_pool_jvp,
     static_argnames=("codec",),
@@ -148,7 +171,7 @@ pool_gradient_p = make_primitive(
     "epmc_pool_gradient",
     abstract=_gradient_abstract,
     reference=_gradient_reference,
-    on_cpu=_gradient_reference,
+    on_cpu=_gradient_on_cpu,
     batch=_gradient_batch,
     jvp=_gradient_jvp,
     static_argnames=("codec", "shape"),

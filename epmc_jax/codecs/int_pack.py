@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from epmc_jax._codec import AbstractCodec, round16, split_rows
+from epmc_jax._codec import AbstractCodec, Kernel, round16, split_rows
 from epmc_jax.codecs._rows import (
     as_blocks,
     as_rows,
@@ -60,6 +61,12 @@ class IntPack(AbstractCodec):
 
     def row_nbytes(self, row_elements: int, dtype: Any) -> int:
         return round16(4 * self.bit_width * num_blocks(row_elements))
+
+    def encode_kernel(self, dtype: Any) -> Kernel | None:
+        return Kernel("epmc_int_pack_encode", {"bit_width": np.int64(self.bit_width)})
+
+    def decode_kernel(self, dtype: Any) -> Kernel | None:
+        return Kernel("epmc_int_pack_decode", {"bit_width": np.int64(self.bit_width)})
 
     def encode_reference(self, x: jax.Array) -> jax.Array:
         return join_parts([pack_planes(as_blocks(as_rows(x)), self.bit_width)])

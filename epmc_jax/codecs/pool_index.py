@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from epmc_jax._codec import AbstractCodec, round16
+from epmc_jax._codec import AbstractCodec, Kernel, round16
 from epmc_jax.codecs._rows import (
     FLOATS,
     as_blocks,
@@ -79,6 +79,27 @@ class PoolIndex(AbstractCodec):
     def merges_rows(self, shape: tuple[int, ...]) -> bool:
         first = (self.window[:1], self.strides[:1], self.padding[:1])
         return len(shape) >= 2 and first == ((1,), (1,), ((0, 0),))
+
+    def decode_kernel(self, dtype: Any) -> Kernel | None:
+        return Kernel("epmc_int_pack_decode", {"bit_width": np.int64(self.bit_width)})
+
+    def pool_kernel(self, target: str) -> Kernel | None:
+        """The native kernel `target` for this window, None if it is not of that kind.
+
+        The kernels pool one to three axes between a batch and a channel axis, with an
+        index of at most one byte.
+        """
+        axes = list(zip(self.window, self.strides, self.padding, strict=True))
+        if not 3 <= len(axes) <= 5 or math.prod(self.window) > 256:
+            return None
+        if not axes[0] == axes[-1] == (1, 1, (0, 0)):
+            return None
+        attributes = {
+            "window": np.array(self.window, np.int64),
+            "strides": np.array(self.strides, np.int64),
+            "padding": np.array([low for low, _ in self.padding], np.int64),
+        }
+        return Kernel(target, attributes)
 
     def encode_reference(self, x: jax.Array) -> jax.Array:
         return pack_indices(self, self.select(x))

@@ -1,0 +1,93 @@
+// PoolIndex: which element of its window a max-pool selects, and the gradient from that.
+//
+// Arrays are [batch, 3 pooled axes, channels]; an axis that is not there has size 1.
+#ifndef EPMC_POOL_INDEX_POOL_INDEX_H_
+#define EPMC_POOL_INDEX_POOL_INDEX_H_
+
+#include <cstdint>
+#include <cstring>
+
+#include "xla_ffi/common/float_types.h"
+#include "xla_ffi/common/host_device.h"
+#include "xla_ffi/common/layout.h"
+#include "xla_ffi/int_pack/int_pack.h"
+
+namespace epmc::pool_index {
+
+constexpr int kAxes = 3;
+constexpr int kMaxWindow = 256;  // an index fits in a byte
+constexpr float kNegativeInfinity = -__builtin_inff();
+
+// One pooled axis; result i covers operand elements i * stride - pad + 0 ... window - 1.
+struct Axis {
+  int64_t in;
+  int64_t out;
+  int64_t window;
+  int64_t stride;
+  int64_t pad;
+};
+
+struct PoolShape {
+  int64_t batch;
+  int64_t channels;
+  Axis axes[kAxes];
+};
+
+struct Interval {
+  int64_t first;
+  int64_t last;  // exclusive
+};
+
+EPMC_HD int BitWidth(const PoolShape& shape) {
+  const int64_t window = shape.axes[0].window * shape.axes[1].window * shape.axes[2].window;
+  int bits = 1;
+  while ((int64_t{1} << bits) < window) ++bits;
+  return bits;
+}
+
+EPMC_HD int64_t PooledRowElements(const PoolShape& shape) {
+  return shape.axes[0].out * shape.axes[1].out * shape.axes[2].out * shape.channels;
+}
+
+// The offsets within the window of result `at` that are not padding.
+EPMC_HD Interval InsideWindow(const Axis& axis, int64_t at) {
+  const int64_t start = at * axis.stride - axis.pad;
+  const int64_t room = axis.in - start;
+  return {start < 0 ? -start : 0, room < axis.window ? room : axis.window};
+}
+
+// The results whose windows hold element `at` of the operand.
+EPMC_HD Interval WindowsOver(const Axis& axis, int64_t at) {
+  const int64_t place = at + axis.pad;
+  const int64_t first = place < axis.window ? 0 : CeilDiv(place - axis.window + 1, axis.stride);
+  const int64_t last = place / axis.stride + 1;
+  return {first, last < axis.out ? last : axis.out};
+}
+
+// One candidate for one result. `best` is what the gradient selects: `>=` keeps it, so a
+// NaN never stays; `y` is the maximum, in which a NaN does stay.
+EPMC_HD void Consider(float candidate, int32_t place, float* best, float* y, int32_t* index) {
+  const bool take = !(*best >= candidate);
+  *best = take ? candidate : *best;
+  *index = take ? place : *index;
+  *y = *y == *y && !(*y >= candidate) ? candidate : *y;
+}
+
+// Bit i: element `first + i` of the row has this index; i up to `kBlock`, within the row.
+EPMC_HD uint32_t ElementsWithIndex(const uint8_t* row, int64_t first, int count, int bit_width,
+                                   uint32_t index) {
+  const int64_t block = first / kBlock;
+  const int shift = static_cast<int>(first % kBlock);
+  uint32_t words[8];
+  memcpy(words, row + 4 * bit_width * block, 4 * bit_width);
+  uint64_t equal = int_pack::EqualTo(words, bit_width, index);
+  if (shift + count > kBlock) {
+    memcpy(words, row + 4 * bit_width * (block + 1), 4 * bit_width);
+    equal |= static_cast<uint64_t>(int_pack::EqualTo(words, bit_width, index)) << kBlock;
+  }
+  return static_cast<uint32_t>(equal >> shift);
+}
+
+}  // namespace epmc::pool_index
+
+#endif  // EPMC_POOL_INDEX_POOL_INDEX_H_
