@@ -1,0 +1,60 @@
+// Accesses of 16 bytes, the widest of a GPU thread, and what to do where rows forbid them.
+#ifndef EPMC_COMMON_CUDA_MEMORY_H_
+#define EPMC_COMMON_CUDA_MEMORY_H_
+
+#include <cstdint>
+#include <cstring>
+
+#include "xla_ffi/common/cuda_kernel.h"
+
+namespace epmc {
+
+// 16 bytes as elements.
+template <typename T>
+struct alignas(16) Vector {
+  static constexpr int kElements = 16 / sizeof(T);
+  T elements[kElements];
+};
+
+// Loads `count` elements, at most a vector; zeros behind them. `kAligned`: the address is
+// a multiple of 16. If it is not, the neighbouring loads of a warp share their sectors
+// through the first cache, and only instructions are lost.
+template <bool kAligned, typename T>
+__device__ __forceinline__ Vector<T> LoadVector(const T* from, int64_t count) {
+  Vector<T> vector = {};
+  if (kAligned && count >= Vector<T>::kElements) {
+    const uint4 words = *reinterpret_cast<const uint4*>(from);
+    memcpy(&vector, &words, sizeof(vector));
+    return vector;
+  }
+#pragma unroll
+  for (int i = 0; i < Vector<T>::kElements; ++i) {
+    if (i < count) vector.elements[i] = from[i];
+  }
+  return vector;
+}
+
+template <bool kAligned, typename T>
+__device__ __forceinline__ void StoreVector(const Vector<T>& vector, T* to, int64_t count) {
+  if (kAligned && count >= Vector<T>::kElements) {
+    uint4 words;
+    memcpy(&words, &vector, sizeof(words));
+    *reinterpret_cast<uint4*>(to) = words;
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < Vector<T>::kElements; ++i) {
+    if (i < count) to[i] = vector.elements[i];
+  }
+}
+
+// True if every row of `row_elements` elements from `base` on starts at 16 bytes.
+template <typename T>
+bool HasAlignedRows(const void* base, int64_t num_rows, int64_t row_elements) {
+  const bool base_is_aligned = reinterpret_cast<uintptr_t>(base) % 16 == 0;
+  return base_is_aligned && (num_rows == 1 || row_elements * sizeof(T) % 16 == 0);
+}
+
+}  // namespace epmc
+
+#endif  // EPMC_COMMON_CUDA_MEMORY_H_

@@ -1,0 +1,361 @@
+// A warp encodes, or decodes, one group; a thread block eight groups, whose scales go
+// through shared memory so that they too fill sectors. docs/design/cuda.md has the traffic.
+#include <cstdint>
+#include <type_traits>
+
+#include "xla_ffi/common/cuda_memory.h"
+#include "xla_ffi/group_quant/group_quant.h"
+#include "xla_ffi/group_quant/kernels_cuda.h"
+
+namespace epmc::group_quant {
+namespace {
+
+// Groups are numbered through all rows, in 32 bits, as the dither numbers them.
+struct Groups {
+  uint32_t per_row;
+  uint32_t count;
+};
+
+struct GroupPlace {
+  uint32_t group;      // through all rows
+  int64_t row;
+  int64_t in_row;      // group
+  int64_t first;       // element of the row
+  int count;           // elements of the group
+};
+
+__device__ __forceinline__ GroupPlace PlaceOf(uint32_t group, Groups groups,
+                                              int64_t row_elements, int group_size) {
+  const uint32_t row = group / groups.per_row;
+  const int64_t in_row = group - row * groups.per_row;
+  const int64_t first = in_row * group_size;
+  const int64_t rest = row_elements - first;
+  return {group, row, in_row, first, static_cast<int>(rest < group_size ? rest : group_size)};
+}
+
+// How the elements of a 16-byte load lie in the bytes of their block of 32: element p is
+// in byte p % kBlockBytes, and p / kBlockBytes codes are below it.
+template <typename T, int kBitWidth>
+struct LaneCodes {
+  static constexpr int kElements = Vector<T>::kElements;
+  static constexpr int kWords = kElements / 4;  // codes of one load, a byte each
+  static constexpr int kBlockBytes = 4 * kBitWidth;
+  static constexpr int kLanesPerBlock = kBlock / kElements;
+  static constexpr int kLanesPerBytes = kBlockBytes / kElements;  // lanes that share none
+
+  int block;  // of the group
+  int place;  // of the lane's first element, in its block
+
+  __device__ __forceinline__ explicit LaneCodes(int element)
+      : block(element / kBlock), place(element % kBlock) {}
+
+  __device__ __forceinline__ int byte() const {
+    return block * kBlockBytes + place % kBlockBytes;
+  }
+  __device__ __forceinline__ int shift() const { return place / kBlockBytes * kBitWidth; }
+  __device__ __forceinline__ bool writes() const { return place < kBlockBytes; }
+};
+
+// kWords words at once: 4 bytes, or 8.
+template <int kWords>
+__device__ __forceinline__ void StoreWords(const uint32_t* words, uint8_t* to) {
+  if (kWords == 1) {
+    *reinterpret_cast<uint32_t*>(to) = words[0];
+  } else {
+    *reinterpret_cast<uint2*>(to) = {words[0], words[kWords - 1]};
+  }
+}
+
+template <int kWords>
+__device__ __forceinline__ void LoadWords(const uint8_t* from, uint32_t* words) {
+  if (kWords == 1) {
+    words[0] = *reinterpret_cast<const uint32_t*>(from);
+  } else {
+    const uint2 pair = *reinterpret_cast<const uint2*>(from);
+    words[0] = pair.x;
+    words[kWords - 1] = pair.y;
+  }
+}
+
+// What turns an element into a code, the same for all elements of a group.
+struct Quantizer {
+  GroupScale scale;
+  float lo;
+  float inv16;
+  uint32_t key;
+};
+
+__device__ __forceinline__ Quantizer QuantizerOf(GroupScale scale, uint32_t seed,
+                                                 uint32_t group) {
+  // A group of NaN, or of one value: code 0. (x - 0) * 0 is 0, or NaN, which converts to 0
+  // on a GPU but to anything on a CPU; so x is not used then.
+  const bool is_constant = scale.step == 0.0f;
+  return {scale, is_constant ? 0.0f : scale.lo, InverseStep16(scale.step),
+          GroupKey(seed, group, scale)};
+}
+
+template <bool kStochastic>
+__device__ __forceinline__ int32_t Dither16(uint32_t key, int element) {
+  if (!kStochastic) return kHalf16;
+  const int place = element % kBlock;
+  const uint32_t pair = DitherOfPair(key, element / kBlock * 16 + place % 16);
+  return static_cast<int32_t>(place < 16 ? pair & 0xffffu : pair >> 16);
+}
+
+// The codes of one load, a byte each; code 0 behind the end of the row.
+template <typename T, int kBitWidth, bool kStochastic>
+__device__ __forceinline__ void EncodeLoad(const Vector<T>& x, const Quantizer& quantizer,
+                                           int element, int count, uint32_t* words) {
+  constexpr int kLevels = (1 << kBitWidth) - 1;
+#pragma unroll
+  for (int i = 0; i < Vector<T>::kElements; ++i) {
+    const bool is_coded = element + i < count && quantizer.scale.step != 0.0f;
+    const uint32_t bits = is_coded ? FlushedBits(ToFloatBits(x.elements[i])) : 0;
+    const int32_t dither = Dither16<kStochastic>(quantizer.key, element + i);
+    const uint32_t code = EncodeOne(BitsToFloat(bits), quantizer.lo, quantizer.inv16, dither,
+                                    kLevels);
+    if (i % 4 == 0) words[i / 4] = 0;
+    words[i / 4] |= (is_coded ? code : 0) << i % 4 * 8;
+  }
+}
+
+// Alignment bytes are zero: equal arrays have equal rows. Each part ends at a word.
+__device__ __forceinline__ void ZeroPadding(uint8_t* row, const RowLayout& layout,
+                                            int64_t codes_nbytes, int lane) {
+  const int64_t scales = 4 * layout.groups;
+  const int64_t begin[] = {codes_nbytes, layout.lo_offset + scales,
+                           layout.step_offset + scales};
+  const int64_t end[] = {layout.lo_offset, layout.step_offset, layout.nbytes};
+#pragma unroll
+  for (int part = 0; part < 3; ++part) {
+    const int64_t at = begin[part] + 4 * lane;
+    if (at < end[part]) *reinterpret_cast<uint32_t*>(row + at) = 0;
+  }
+}
+
+// Threads 0 ... 7 own a lo of the thread block's groups, threads 8 ... 15 a step: their
+// addresses in the rows; nullptr for the other threads.
+template <typename Byte>
+__device__ __forceinline__ Byte* ScaleOfThread(Byte* rows, const RowLayout& layout,
+                                               Groups groups) {
+  const uint32_t group = blockIdx.x * kBlockWarps + threadIdx.x % kBlockWarps;
+  if (threadIdx.x >= 2 * kBlockWarps || group >= groups.count) return nullptr;
+  const uint32_t row = group / groups.per_row;
+  const int64_t part = threadIdx.x < kBlockWarps ? layout.lo_offset : layout.step_offset;
+  return rows + row * layout.nbytes + part + 4 * int64_t{group - row * groups.per_row};
+}
+
+template <typename T, int kLoads>
+__device__ __forceinline__ GroupScale ScaleOfGroup(const Vector<T>* loaded, int count,
+                                                   int lane, int bit_width) {
+  constexpr int kElements = Vector<T>::kElements;
+  int32_t lo = INT32_MAX;
+  int32_t hi = INT32_MIN;
+#pragma unroll
+  for (int i = 0; i < kLoads * kElements; ++i) {
+    const int element = (i / kElements * kWarpThreads + lane) * kElements + i % kElements;
+    const uint32_t bits = ToFloatBits(loaded[i / kElements].elements[i % kElements]);
+    const int32_t key = OrderedKey(FlushedBits(bits));
+    if (element < count) {
+      lo = key < lo ? key : lo;
+      hi = key > hi ? key : hi;
+    }
+  }
+  return ScaleOf(__reduce_min_sync(kAllLanes, lo), __reduce_max_sync(kAllLanes, hi), bit_width);
+}
+
+// Encodes the group of this warp; returns its scale. Load j of lane l covers elements
+// (32 * j + l) * kElements ... of the group, so the loads touch each sector once.
+template <typename T, int kBitWidth, int kLoads, bool kStochastic, bool kAligned>
+__device__ __forceinline__ GroupScale EncodeGroup(const T* x, uint8_t* codes,
+                                                  const GroupPlace& at, uint32_t seed) {
+  using Codes = LaneCodes<T, kBitWidth>;
+  constexpr int kElements = Vector<T>::kElements;
+  const int lane = threadIdx.x % kWarpThreads;
+  Vector<T> loaded[kLoads];
+#pragma unroll
+  for (int j = 0; j < kLoads; ++j) {
+    const int element = (j * kWarpThreads + lane) * kElements;
+    loaded[j] = LoadVector<kAligned>(x + element, at.count - element);
+  }
+  const GroupScale scale = ScaleOfGroup<T, kLoads>(loaded, at.count, lane, kBitWidth);
+  const Quantizer quantizer = QuantizerOf(scale, seed, at.group);
+#pragma unroll
+  for (int j = 0; j < kLoads; ++j) {
+    const int element = (j * kWarpThreads + lane) * kElements;
+    const Codes place(element);
+    uint32_t words[Codes::kWords];
+    EncodeLoad<T, kBitWidth, kStochastic>(loaded[j], quantizer, element, at.count, words);
+#pragma unroll
+    for (int k = 0; k < Codes::kWords; ++k) {
+      words[k] <<= place.shift();
+#pragma unroll
+      for (int d = Codes::kLanesPerBytes; d < Codes::kLanesPerBlock; d *= 2) {
+        words[k] |= __shfl_xor_sync(kAllLanes, words[k], d);
+      }
+    }
+    if (place.writes() && place.block * kBlock < at.count) {
+      StoreWords<Codes::kWords>(words, codes + place.byte());
+    }
+  }
+  return scale;
+}
+
+template <typename T, int kBitWidth, int kLoads, bool kStochastic, bool kAligned>
+__global__ void __launch_bounds__(kBlockThreads)
+    EncodeKernel(const T* __restrict__ x, uint8_t* __restrict__ rows, int64_t row_elements,
+                 int group_size, uint32_t seed, Groups groups) {
+  EPMC_SHARED(float, scales, 2 * kBlockWarps);
+  const RowLayout layout = LayoutOf(row_elements, kBitWidth, group_size);
+  const int warp = threadIdx.x / kWarpThreads;
+  const int lane = threadIdx.x % kWarpThreads;
+  const uint32_t group = blockIdx.x * kBlockWarps + warp;
+  if (group < groups.count) {
+    const GroupPlace at = PlaceOf(group, groups, row_elements, group_size);
+    uint8_t* row = rows + at.row * layout.nbytes;
+    const GroupScale scale = EncodeGroup<T, kBitWidth, kLoads, kStochastic, kAligned>(
+        x + at.row * row_elements + at.first, row + at.first * kBitWidth / 8, at, seed);
+    if (lane == 0) {
+      scales[warp] = scale.lo;
+      scales[kBlockWarps + warp] = scale.step;
+    }
+    if (at.in_row == 0) ZeroPadding(row, layout, NumBlocks(row_elements) * 4 * kBitWidth, lane);
+  }
+  __syncthreads();
+  uint8_t* to = ScaleOfThread(rows, layout, groups);
+  if (to != nullptr) *reinterpret_cast<float*>(to) = scales[threadIdx.x];
+}
+
+// Decodes the group of this warp from `words`, the codes of its loads.
+template <typename T, int kBitWidth, int kLoads, bool kAligned>
+__device__ __forceinline__ void DecodeGroup(
+    const uint32_t (*words)[LaneCodes<T, kBitWidth>::kWords], GroupScale scale, T* x,
+    int count) {
+  using Codes = LaneCodes<T, kBitWidth>;
+  constexpr int kElements = Vector<T>::kElements;
+  constexpr uint32_t kLevels = (1 << kBitWidth) - 1;
+  const int lane = threadIdx.x % kWarpThreads;
+#pragma unroll
+  for (int j = 0; j < kLoads; ++j) {
+    const int element = (j * kWarpThreads + lane) * kElements;
+    const int shift = Codes(element).shift();
+    Vector<T> vector;
+#pragma unroll
+    for (int i = 0; i < kElements; ++i) {
+      const uint32_t code = words[j][i / 4] >> (shift + i % 4 * 8) & kLevels;
+      FromFloat(DecodeOne(code, scale), &vector.elements[i]);
+    }
+    StoreVector<kAligned>(vector, x + element, count - element);
+  }
+}
+
+template <typename T, int kBitWidth, int kLoads, bool kAligned>
+__global__ void __launch_bounds__(kBlockThreads)
+    DecodeKernel(const uint8_t* __restrict__ rows, T* __restrict__ x, int64_t row_elements,
+                 int group_size, Groups groups) {
+  using Codes = LaneCodes<T, kBitWidth>;
+  EPMC_SHARED(float, scales, 2 * kBlockWarps);
+  const RowLayout layout = LayoutOf(row_elements, kBitWidth, group_size);
+  const int warp = threadIdx.x / kWarpThreads;
+  const int lane = threadIdx.x % kWarpThreads;
+  const uint32_t group = blockIdx.x * kBlockWarps + warp;
+  const bool has_group = group < groups.count;
+  const GroupPlace at = PlaceOf(has_group ? group : 0, groups, row_elements, group_size);
+  const uint8_t* codes = rows + at.row * layout.nbytes + at.first * kBitWidth / 8;
+  // All loads before the barrier: codes and scales arrive together.
+  uint32_t words[kLoads][Codes::kWords] = {};
+#pragma unroll
+  for (int j = 0; j < kLoads; ++j) {
+    const Codes place((j * kWarpThreads + lane) * Vector<T>::kElements);
+    if (has_group && place.block * kBlock < at.count) {
+      LoadWords<Codes::kWords>(codes + place.byte(), words[j]);
+    }
+  }
+  const uint8_t* from = ScaleOfThread(rows, layout, groups);
+  if (from != nullptr) scales[threadIdx.x] = *reinterpret_cast<const float*>(from);
+  __syncthreads();
+  if (!has_group) return;
+  const GroupScale scale = {scales[warp], scales[kBlockWarps + warp]};
+  DecodeGroup<T, kBitWidth, kLoads, kAligned>(
+      words, scale, x + at.row * row_elements + at.first, at.count);
+}
+
+// --- From run-time values to template arguments -----------------------------------------
+
+template <int kValue>
+using Constant = std::integral_constant<int, kValue>;
+
+// Calls `body(T{}, Constant<bit width>, Constant<loads of a lane>)`.
+template <typename T, int kBitWidth, typename Body>
+void WithLoads(const Format& format, const Body& body) {
+  constexpr int kPerLoad = kWarpThreads * Vector<T>::kElements;
+  if (format.group_size <= kPerLoad) return body(T{}, Constant<kBitWidth>{}, Constant<1>{});
+  if (format.group_size <= 2 * kPerLoad) {
+    return body(T{}, Constant<kBitWidth>{}, Constant<2>{});
+  }
+  body(T{}, Constant<kBitWidth>{}, Constant<kMaxGroupSize / kPerLoad>{});
+}
+
+template <typename T, typename Body>
+void WithWidth(const Format& format, const Body& body) {
+  switch (format.bit_width) {
+    case 2:
+      return WithLoads<T, 2>(format, body);
+    case 4:
+      return WithLoads<T, 4>(format, body);
+    default:
+      return WithLoads<T, 8>(format, body);
+  }
+}
+
+template <typename Body>
+void WithType(FloatType type, const Format& format, const Body& body) {
+  switch (type) {
+    case FloatType::kF32:
+      return WithWidth<F32>(format, body);
+    case FloatType::kBf16:
+      return WithWidth<Bf16>(format, body);
+    case FloatType::kF16:
+      return WithWidth<F16>(format, body);
+  }
+}
+
+Groups GroupsOf(int64_t num_rows, int64_t row_elements, int group_size) {
+  const int64_t per_row = CeilDiv(row_elements, group_size);
+  return {static_cast<uint32_t>(per_row), static_cast<uint32_t>(num_rows * per_row)};
+}
+
+}  // namespace
+
+void LaunchEncode(const EncodeArgs& args, int64_t num_rows, cudaStream_t stream) {
+  const Format& format = args.format;
+  const Groups groups = GroupsOf(num_rows, args.row_elements, format.group_size);
+  const unsigned blocks = static_cast<unsigned>(CeilDiv(groups.count, kBlockWarps));
+  WithType(args.type, format, [&](auto element, auto width, auto loads) {
+    using T = decltype(element);
+    const bool is_aligned = HasAlignedRows<T>(args.x, num_rows, args.row_elements);
+    const auto nearest = is_aligned ? EncodeKernel<T, width(), loads(), false, true>
+                                    : EncodeKernel<T, width(), loads(), false, false>;
+    const auto stochastic = is_aligned ? EncodeKernel<T, width(), loads(), true, true>
+                                       : EncodeKernel<T, width(), loads(), true, false>;
+    const auto kernel = format.is_stochastic ? stochastic : nearest;
+    EPMC_LAUNCH(kernel, blocks, kBlockThreads, stream, static_cast<const T*>(args.x),
+                args.rows, args.row_elements, format.group_size, format.seed, groups);
+  });
+}
+
+void LaunchDecode(const DecodeArgs& args, int64_t num_rows, cudaStream_t stream) {
+  const Format& format = args.format;
+  const Groups groups = GroupsOf(num_rows, args.row_elements, format.group_size);
+  const unsigned blocks = static_cast<unsigned>(CeilDiv(groups.count, kBlockWarps));
+  WithType(args.type, format, [&](auto element, auto width, auto loads) {
+    using T = decltype(element);
+    const bool is_aligned = HasAlignedRows<T>(args.x, num_rows, args.row_elements);
+    const auto kernel = is_aligned ? DecodeKernel<T, width(), loads(), true>
+                                   : DecodeKernel<T, width(), loads(), false>;
+    EPMC_LAUNCH(kernel, blocks, kBlockThreads, stream, args.rows, static_cast<T*>(args.x),
+                args.row_elements, format.group_size, groups);
+  });
+}
+
+}  // namespace epmc::group_quant
