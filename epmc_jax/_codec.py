@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax import _kernels
+from epmc_jax._partitioning import split_by_rows
 from epmc_jax._primitives import (
     has_derivative,
     make_primitive,
@@ -133,6 +134,11 @@ class AbstractCodec(abc.ABC):
         del shape
         return True
 
+    @final
+    def has_rows(self, shape: tuple[int, ...]) -> bool:
+        """True if the first axis counts rows that are encoded one by one."""
+        return len(shape) >= 2 and self.merges_rows(shape)
+
     def encoded_shape(self, shape: tuple[int, ...], dtype: Any) -> tuple[int, int]:
         """Rows and bytes per row of an encoded array of `shape` and `dtype`."""
         rows, row_elements = split_rows(self.decoded_shape(shape))
@@ -186,8 +192,14 @@ def _encode_on_cpu(x: Any, *, codec: AbstractCodec) -> Any:
     shape = codec.encoded_shape(x.shape, x.dtype)
     if kernel is None or math.prod(shape) == 0 or not _kernels.has_cpu_kernels():
         return _encode_reference(x, codec=codec)
-    result = jax.ShapeDtypeStruct(shape, jnp.uint8)
-    return _kernels.call_target(kernel.target, result, (x,), dict(kernel.attributes))
+
+    def call(x):
+        shape = codec.encoded_shape(x.shape, x.dtype)
+        result = jax.ShapeDtypeStruct(shape, jnp.uint8)
+        attributes = dict(kernel.attributes)
+        return _kernels.call_target(kernel.target, result, (x,), attributes)
+
+    return split_by_rows(call, (x,), 1) if codec.has_rows(x.shape) else call(x)
 
 
 def merged_shape(shape: tuple[int, ...], mapped: int) -> tuple[int, ...]:
@@ -230,11 +242,15 @@ def _decode_on_cpu(rows: Any, *after: Any, codec: Any, shape: Any, dtype: Any) -
     kernel = codec.decode_kernel(dtype)
     if kernel is None or math.prod(shape) == 0 or not _kernels.has_cpu_kernels():
         return _decode_reference(rows, *after, codec=codec, shape=shape, dtype=dtype)
-    result = jax.ShapeDtypeStruct(shape, dtype)
-    operands = (rows, *after)
-    return _kernels.call_target(
-        kernel.target, result, operands, dict(kernel.attributes)
-    )
+    has_rows = codec.has_rows(shape)
+
+    def call(rows, *after):
+        local = (rows.shape[0], *shape[1:]) if has_rows else shape
+        result = jax.ShapeDtypeStruct(local, dtype)
+        attributes = dict(kernel.attributes)
+        return _kernels.call_target(kernel.target, result, (rows, *after), attributes)
+
+    return split_by_rows(call, (rows, *after), 1) if has_rows else call(rows, *after)
 
 
 def _decode_batch(

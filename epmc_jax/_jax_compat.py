@@ -11,13 +11,14 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import jax
-from jax._src import source_info_util
+from jax._src import dispatch, source_info_util
 from jax.core import eval_jaxpr as eval_jaxpr
 from jax.custom_derivatives import SymbolicZero as SymbolicZero
 from jax.extend.core import ClosedJaxpr as ClosedJaxpr
 from jax.extend.core import Jaxpr as Jaxpr
 from jax.extend.core import JaxprEqn as JaxprEqn
 from jax.extend.core import Literal as Literal
+from jax.extend.core import Primitive
 from jax.extend.core import Var as Var
 from jax.extend.core import jaxpr_as_fun as jaxpr_as_fun
 
@@ -136,3 +137,12 @@ def scan_layout(eqn: JaxprEqn) -> tuple[int, int]:
     numbered = params["ft_in"].update(list(range(len(eqn.invars))))
     consts, carry, _ = (list(group) for group in numbered.unpack())
     return len(consts), len(carry)
+
+
+def needs_devices_to_lower(primitive: Primitive) -> None:
+    """Has jax tell the lowering of `primitive` the devices, as custom partitioning asks.
+
+    jax looks for custom partitioning in the traced program, not in what primitives
+    become when they are lowered.
+    """
+    dispatch.prim_requires_devices_during_lowering.add(primitive)

@@ -8,6 +8,7 @@ import jax
 from jax.interpreters import ad
 
 from epmc_jax import _kernels
+from epmc_jax._partitioning import split_like_operand
 from epmc_jax._primitives import make_primitive, wait_for
 
 
@@ -33,8 +34,12 @@ def materialized(x: jax.Array) -> jax.Array:
 def _on_cpu(x: Any, *deps: Any) -> Any:
     if not _kernels.has_cpu_kernels():
         return wait_for(x, deps)
-    result = jax.ShapeDtypeStruct(x.shape, x.dtype)
-    return _kernels.call_target("epmc_pin", result, (x, *deps), {}, aliases={0: 0})
+
+    def call(x, *deps):
+        result = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return _kernels.call_target("epmc_pin", result, (x, *deps), {}, aliases={0: 0})
+
+    return split_like_operand(call, (x, *deps))
 
 
 def _batch(operands: Any, axes: Any) -> Any:

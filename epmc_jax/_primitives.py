@@ -12,6 +12,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from epmc_jax import _jax_compat as compat
+from epmc_jax import _jax_compat as compat
 from epmc_jax._types import SecondOrderError
 
 
@@ -35,6 +36,7 @@ def make_primitive(
     primitive = Primitive(name)
     primitive.multiple_results = multiple_results
     primitive.def_abstract_eval(abstract)
+    compat.needs_devices_to_lower(primitive)
     primitive.def_impl(_compiled(primitive, tuple(static_argnames)))
     lowerings = {None: reference, "cpu": on_cpu}
     for platform, function in lowerings.items():

@@ -10,7 +10,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "epmc_jax"
 # Each layer may import what stands before it, and what stands with it.
 LAYERS = (
     {"_types", "_jax_compat"},
-    {"_kernels"},
+    {"_kernels", "_partitioning"},
     {"_primitives", "_codec", "_ordering"},
     {"codecs"},
     {"policy", "policies"},

@@ -12,6 +12,7 @@ from jax import lax
 from epmc_jax import _jax_compat as compat
 from epmc_jax import _kernels
 from epmc_jax._codec import merged_shape
+from epmc_jax._partitioning import split_by_rows
 from epmc_jax._primitives import (
     has_derivative,
     make_primitive,
@@ -64,9 +65,14 @@ def _max_pool_on_cpu(x: Any, *, codec: PoolIndex) -> Any:
     shape = codec.encoded_shape(x.shape, x.dtype)
     if kernel is None or math.prod(shape) == 0 or not _kernels.has_cpu_kernels():
         return _max_pool_reference(x, codec=codec)
-    y = jax.ShapeDtypeStruct(codec.decoded_shape(x.shape), x.dtype)
-    rows = jax.ShapeDtypeStruct(shape, jnp.uint8)
-    return _kernels.call_target(kernel.target, (y, rows), (x,), dict(kernel.attributes))
+
+    def call(x):
+        y = jax.ShapeDtypeStruct(codec.decoded_shape(x.shape), x.dtype)
+        rows = jax.ShapeDtypeStruct(codec.encoded_shape(x.shape, x.dtype), jnp.uint8)
+        attributes = dict(kernel.attributes)
+        return _kernels.call_target(kernel.target, (y, rows), (x,), attributes)
+
+    return split_by_rows(call, (x,), 1) if codec.has_rows(x.shape) else call(x)
 
 
 def _max_pool_batch(operands: Any, axes: Any, *, codec: PoolIndex) -> Any:
@@ -109,10 +115,15 @@ def _gradient_on_cpu(rows: Any, ct: Any, *, codec: PoolIndex, shape: Any) -> Any
     empty = math.prod(shape) == 0 or ct.size == 0
     if kernel is None or empty or not _kernels.has_cpu_kernels():
         return _gradient_reference(rows, ct, codec=codec, shape=shape)
-    ct_x = jax.ShapeDtypeStruct(shape, ct.dtype)
-    return _kernels.call_target(
-        kernel.target, ct_x, (rows, ct), dict(kernel.attributes)
-    )
+    has_rows = codec.has_rows(shape)
+
+    def call(rows, ct):
+        local = (ct.shape[0], *shape[1:]) if has_rows else shape
+        ct_x = jax.ShapeDtypeStruct(local, ct.dtype)
+        attributes = dict(kernel.attributes)
+        return _kernels.call_target(kernel.target, ct_x, (rows, ct), attributes)
+
+    return split_by_rows(call, (rows, ct), 2) if has_rows else call(rows, ct)
 
 
 def _spread(codec: PoolIndex, offset: Any, pooled: Any, shape: Any) -> list[Any]:
