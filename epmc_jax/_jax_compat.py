@@ -140,7 +140,7 @@ def scan_layout(eqn: JaxprEqn) -> tuple[int, int]:
 
 
 def needs_devices_to_lower(primitive: Primitive) -> None:
-    """Has jax tell the lowering of `primitive` the devices, as custom partitioning asks.
+    """Has jax tell the devices to the lowering of `primitive`.
 
     jax looks for custom partitioning in the traced program, not in what primitives
     become when they are lowered.

@@ -1,8 +1,8 @@
 """Keeps native calls where their rows are, when XLA splits a program over devices.
 
-XLA does not know how to split a custom call: it would gather all operands on every device
-and run the call there. Rows are independent of each other, and the first axis of an
-array counts them.
+XLA does not know how to split a custom call: it would gather all operands on every
+device and run the call there. Rows are independent of each other, and the first axis of
+an array counts them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def split_by_rows(
     """`call(*operands)`, on each device with the rows that it has.
 
     The first `num_row_operands` operands and all results are split along their first
-    axis alike, and along no other; the operands behind them are only waited for and stay
-    as they are split. `call` is traced once with local shapes, where there are devices to
-    split over.
+    axis alike, and along no other; the operands behind them are only waited for and
+    stay as they are split. `call` is traced once with local shapes, where there are
+    devices to split over.
     """
     return _partitioned(call, operands, num_row_operands, keeps_axes=False)
 

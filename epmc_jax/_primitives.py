@@ -12,7 +12,6 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from epmc_jax import _jax_compat as compat
-from epmc_jax import _jax_compat as compat
 from epmc_jax._types import SecondOrderError
 
 
