@@ -189,8 +189,20 @@ def _encode_reference(x: Any, *, codec: AbstractCodec) -> Any:
 
 def _encode_on_cpu(x: Any, *, codec: AbstractCodec) -> Any:
     kernel = codec.encode_kernel(x.dtype)
-    shape = codec.encoded_shape(x.shape, x.dtype)
-    if kernel is None or math.prod(shape) == 0 or not _kernels.has_cpu_kernels():
+    if kernel is None or not _kernels.has_cpu_kernels():
+        return _encode_reference(x, codec=codec)
+    return _encode_natively(x, codec, kernel)
+
+
+def _encode_on_cuda(x: Any, *, codec: AbstractCodec) -> Any:
+    kernel = codec.encode_kernel(x.dtype)
+    if kernel is None or not _kernels.has_cuda_kernel(kernel.target):
+        return _encode_reference(x, codec=codec)
+    return _encode_natively(x, codec, kernel)
+
+
+def _encode_natively(x: Any, codec: AbstractCodec, kernel: Kernel) -> Any:
+    if math.prod(codec.encoded_shape(x.shape, x.dtype)) == 0:
         return _encode_reference(x, codec=codec)
 
     def call(x):
@@ -240,8 +252,24 @@ def _decode_reference(
 
 def _decode_on_cpu(rows: Any, *after: Any, codec: Any, shape: Any, dtype: Any) -> Any:
     kernel = codec.decode_kernel(dtype)
-    if kernel is None or math.prod(shape) == 0 or not _kernels.has_cpu_kernels():
+    if kernel is None or not _kernels.has_cpu_kernels():
         return _decode_reference(rows, *after, codec=codec, shape=shape, dtype=dtype)
+    return _decode_natively((rows, *after), codec, shape, dtype, kernel)
+
+
+def _decode_on_cuda(rows: Any, *after: Any, codec: Any, shape: Any, dtype: Any) -> Any:
+    kernel = codec.decode_kernel(dtype)
+    if kernel is None or not _kernels.has_cuda_kernel(kernel.target):
+        return _decode_reference(rows, *after, codec=codec, shape=shape, dtype=dtype)
+    # XLA:GPU keeps barriers to the schedule, so the call needs no operands to wait for.
+    return _decode_natively((wait_for(rows, after),), codec, shape, dtype, kernel)
+
+
+def _decode_natively(
+    operands: Any, codec: AbstractCodec, shape: Any, dtype: Any, kernel: Kernel
+) -> Any:
+    if math.prod(shape) == 0:
+        return jnp.zeros(shape, dtype)
     has_rows = codec.has_rows(shape)
 
     def call(rows, *after):
@@ -250,7 +278,7 @@ def _decode_on_cpu(rows: Any, *after: Any, codec: Any, shape: Any, dtype: Any) -
         attributes = dict(kernel.attributes)
         return _kernels.call_target(kernel.target, result, (rows, *after), attributes)
 
-    return split_by_rows(call, (rows, *after), 1) if has_rows else call(rows, *after)
+    return split_by_rows(call, operands, 1) if has_rows else call(*operands)
 
 
 def _decode_batch(
@@ -283,6 +311,7 @@ encode_p = make_primitive(
     abstract=_encode_abstract,
     reference=_encode_reference,
     on_cpu=_encode_on_cpu,
+    on_cuda=_encode_on_cuda,
     batch=_encode_batch,
     jvp=_encode_jvp,
     static_argnames=("codec",),
@@ -293,6 +322,7 @@ decode_p = make_primitive(
     abstract=_decode_abstract,
     reference=_decode_reference,
     on_cpu=_decode_on_cpu,
+    on_cuda=_decode_on_cuda,
     batch=_decode_batch,
     jvp=_decode_jvp,
     static_argnames=("codec", "shape", "dtype"),

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 _CPU_LIBRARY = "_epmc_cpu.so"
+_CUDA_LIBRARY = "_epmc_cuda.so"
 
 # The name of a target is also the name of its symbol in the library.
 _CPU_TARGETS = (
@@ -31,10 +32,24 @@ _CPU_TARGETS = (
     "epmc_pool_gradient",
 )
 
+# The other codecs run as jnp code on GPUs, where XLA fuses it.
+_CUDA_TARGETS = (
+    "epmc_pin",
+    "epmc_bit_mask_encode",
+    "epmc_bit_mask_decode",
+    "epmc_group_quant_encode",
+    "epmc_group_quant_decode",
+)
+
 
 def has_cpu_kernels() -> bool:
     """True if the CPU library is there; registers its targets at the first call."""
     return _register(_CPU_LIBRARY, _CPU_TARGETS, "cpu")
+
+
+def has_cuda_kernel(target: str) -> bool:
+    """True if the CUDA library is there and has `target`; registers as for CPU."""
+    return target in _CUDA_TARGETS and _register(_CUDA_LIBRARY, _CUDA_TARGETS, "CUDA")
 
 
 def call_target(
@@ -57,7 +72,7 @@ def _register(library_name: str, targets: tuple[str, ...], platform: str) -> boo
         warnings.warn(
             f"{library_name} is not beside the package: encoding runs as jnp code, "
             "slower and, on CPU, without keeping the order that saves memory. "
-            "`pip install .` in a checkout builds it.",
+            "`pip install .` in a checkout builds it (for CUDA where nvcc is found).",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -23,21 +23,23 @@ def make_primitive(
     on_cpu: Callable[..., Any],
     batch: Callable[..., Any],
     jvp: Callable[..., Any],
+    on_cuda: Callable[..., Any] | None = None,
     static_argnames: Sequence[str] = (),
     multiple_results: bool = False,
 ) -> Primitive:
-    """A primitive that runs `on_cpu` on CPUs and `reference` everywhere else.
+    """A primitive: `on_cpu` on CPUs, `on_cuda` on NVIDIA GPUs, `reference` elsewhere.
 
-    `reference(*operands, **params)` and `on_cpu(...)` are traceable functions with the
-    same results, `abstract(*avals, **params)` gives their avals; `batch` and `jvp` are
-    rules as in `jax.interpreters`. `static_argnames`: the names of `params`.
+    `reference(*operands, **params)`, `on_cpu(...)` and, where given, `on_cuda(...)` are
+    traceable functions with the same results, `abstract(*avals, **params)` gives their
+    avals; `batch` and `jvp` are rules as in `jax.interpreters`. `static_argnames`: the
+    names of `params`.
     """
     primitive = Primitive(name)
     primitive.multiple_results = multiple_results
     primitive.def_abstract_eval(abstract)
     compat.needs_devices_to_lower(primitive)
     primitive.def_impl(_compiled(primitive, tuple(static_argnames)))
-    lowerings = {None: reference, "cpu": on_cpu}
+    lowerings = {None: reference, "cpu": on_cpu, "cuda": on_cuda or reference}
     for platform, function in lowerings.items():
         rule = mlir.lower_fun(function, multiple_results=multiple_results)
         mlir.register_lowering(primitive, rule, platform=platform)

@@ -39,10 +39,10 @@ __device__ __forceinline__ TilePlace PlaceOf(uint32_t tile, Tiles tiles) {
 // Load j of lane l covers elements (32 * j + l) * kElements ... of the tile, so the loads
 // of a warp touch each sector once. The mask bits of a load are a field of kElements bits;
 // word w of the tile is 32 / kElements neighbouring lanes' fields of load w / kElements.
-template <typename T, bool kAligned>
+template <typename T>
 __global__ void __launch_bounds__(kBlockThreads)
     EncodeKernel(const T* __restrict__ x, uint8_t* __restrict__ rows, int64_t row_elements,
-                 Tiles tiles) {
+                 Tiles tiles, bool is_aligned) {
   constexpr int kElements = Vector<T>::kElements;
   constexpr int kLoads = kBlock / kElements;
   const uint32_t tile = TileOfWarp();
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kBlockThreads)
 #pragma unroll
   for (int j = 0; j < kLoads; ++j) {
     const int element = (j * kWarpThreads + lane) * kElements;
-    loaded[j] = LoadVector<kAligned>(from + element, row_elements - first - element);
+    loaded[j] = LoadVector(from + element, row_elements - first - element, is_aligned);
   }
   uint32_t fields = 0;
 #pragma unroll
@@ -81,10 +81,9 @@ __device__ __forceinline__ uint32_t BytesOfBits(uint32_t bits) {
   return (bits & 15u) * 0x00204081u & 0x01010101u;
 }
 
-template <bool kAligned>
 __global__ void __launch_bounds__(kBlockThreads)
     DecodeKernel(const uint8_t* __restrict__ rows, uint8_t* __restrict__ x,
-                 int64_t row_elements, Tiles tiles) {
+                 int64_t row_elements, Tiles tiles, bool is_aligned) {
   constexpr int kElements = Vector<uint8_t>::kElements;
   constexpr int kStores = kBlock / kElements;
   const uint32_t tile = TileOfWarp();
@@ -107,7 +106,7 @@ __global__ void __launch_bounds__(kBlockThreads)
       const uint32_t four = BytesOfBits(bits >> 4 * i);
       memcpy(vector.elements + 4 * i, &four, 4);
     }
-    StoreVector<kAligned>(vector, to + element, row_elements - first - element);
+    StoreVector(vector, to + element, row_elements - first - element, is_aligned);
   }
 }
 
@@ -115,10 +114,9 @@ template <typename T>
 void LaunchEncodeOf(const EncodeArgs& args, int64_t num_rows, cudaStream_t stream) {
   const Tiles tiles = TilesOf(num_rows, args.row_elements);
   const bool is_aligned = HasAlignedRows<T>(args.x, num_rows, args.row_elements);
-  const auto kernel = is_aligned ? EncodeKernel<T, true> : EncodeKernel<T, false>;
   const unsigned blocks = static_cast<unsigned>(CeilDiv(tiles.count, kBlockWarps));
-  EPMC_LAUNCH(kernel, blocks, kBlockThreads, stream, static_cast<const T*>(args.x), args.rows,
-              args.row_elements, tiles);
+  EPMC_LAUNCH(EncodeKernel<T>, blocks, kBlockThreads, stream, static_cast<const T*>(args.x),
+              args.rows, args.row_elements, tiles, is_aligned);
 }
 
 }  // namespace
@@ -139,10 +137,9 @@ void LaunchEncode(const EncodeArgs& args, int64_t num_rows, cudaStream_t stream)
 void LaunchDecode(const DecodeArgs& args, int64_t num_rows, cudaStream_t stream) {
   const Tiles tiles = TilesOf(num_rows, args.row_elements);
   const bool is_aligned = HasAlignedRows<uint8_t>(args.x, num_rows, args.row_elements);
-  const auto kernel = is_aligned ? DecodeKernel<true> : DecodeKernel<false>;
   const unsigned blocks = static_cast<unsigned>(CeilDiv(tiles.count, kBlockWarps));
-  EPMC_LAUNCH(kernel, blocks, kBlockThreads, stream, args.rows, args.x, args.row_elements,
-              tiles);
+  EPMC_LAUNCH(DecodeKernel, blocks, kBlockThreads, stream, args.rows, args.x,
+              args.row_elements, tiles, is_aligned);
 }
 
 }  // namespace epmc::bit_mask

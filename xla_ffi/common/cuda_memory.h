@@ -16,13 +16,14 @@ struct alignas(16) Vector {
   T elements[kElements];
 };
 
-// Loads `count` elements, at most a vector; zeros behind them. `kAligned`: the address is
-// a multiple of 16. If it is not, the neighbouring loads of a warp share their sectors
+// Loads `count` elements, at most a vector; zeros behind them. `is_aligned`: the address is
+// a multiple of 16 (the same for all threads of a launch). If it is not, the neighbouring loads of a warp share their sectors
 // through the first cache, and only instructions are lost.
-template <bool kAligned, typename T>
-__device__ __forceinline__ Vector<T> LoadVector(const T* from, int64_t count) {
+template <typename T>
+__device__ __forceinline__ Vector<T> LoadVector(const T* from, int64_t count,
+                                                bool is_aligned) {
   Vector<T> vector = {};
-  if (kAligned && count >= Vector<T>::kElements) {
+  if (is_aligned && count >= Vector<T>::kElements) {
     const uint4 words = *reinterpret_cast<const uint4*>(from);
     memcpy(&vector, &words, sizeof(vector));
     return vector;
@@ -34,9 +35,10 @@ __device__ __forceinline__ Vector<T> LoadVector(const T* from, int64_t count) {
   return vector;
 }
 
-template <bool kAligned, typename T>
-__device__ __forceinline__ void StoreVector(const Vector<T>& vector, T* to, int64_t count) {
-  if (kAligned && count >= Vector<T>::kElements) {
+template <typename T>
+__device__ __forceinline__ void StoreVector(const Vector<T>& vector, T* to, int64_t count,
+                                            bool is_aligned) {
+  if (is_aligned && count >= Vector<T>::kElements) {
     uint4 words;
     memcpy(&words, &vector, sizeof(words));
     *reinterpret_cast<uint4*>(to) = words;

@@ -166,9 +166,10 @@ __device__ __forceinline__ GroupScale ScaleOfGroup(const Vector<T>* loaded, int 
 
 // Encodes the group of this warp; returns its scale. Load j of lane l covers elements
 // (32 * j + l) * kElements ... of the group, so the loads touch each sector once.
-template <typename T, int kBitWidth, int kLoads, bool kStochastic, bool kAligned>
+template <typename T, int kBitWidth, int kLoads, bool kStochastic>
 __device__ __forceinline__ GroupScale EncodeGroup(const T* x, uint8_t* codes,
-                                                  const GroupPlace& at, uint32_t seed) {
+                                                  const GroupPlace& at, uint32_t seed,
+                                                  bool is_aligned) {
   using Codes = LaneCodes<T, kBitWidth>;
   constexpr int kElements = Vector<T>::kElements;
   const int lane = threadIdx.x % kWarpThreads;
@@ -176,7 +177,7 @@ __device__ __forceinline__ GroupScale EncodeGroup(const T* x, uint8_t* codes,
 #pragma unroll
   for (int j = 0; j < kLoads; ++j) {
     const int element = (j * kWarpThreads + lane) * kElements;
-    loaded[j] = LoadVector<kAligned>(x + element, at.count - element);
+    loaded[j] = LoadVector(x + element, at.count - element, is_aligned);
   }
   const GroupScale scale = ScaleOfGroup<T, kLoads>(loaded, at.count, lane, kBitWidth);
   const Quantizer quantizer = QuantizerOf(scale, seed, at.group);
@@ -201,10 +202,10 @@ __device__ __forceinline__ GroupScale EncodeGroup(const T* x, uint8_t* codes,
   return scale;
 }
 
-template <typename T, int kBitWidth, int kLoads, bool kStochastic, bool kAligned>
+template <typename T, int kBitWidth, int kLoads, bool kStochastic>
 __global__ void __launch_bounds__(kBlockThreads)
     EncodeKernel(const T* __restrict__ x, uint8_t* __restrict__ rows, int64_t row_elements,
-                 int group_size, uint32_t seed, Groups groups) {
+                 int group_size, uint32_t seed, Groups groups, bool is_aligned) {
   EPMC_SHARED(float, scales, 2 * kBlockWarps);
   const RowLayout layout = LayoutOf(row_elements, kBitWidth, group_size);
   const int warp = threadIdx.x / kWarpThreads;
@@ -213,8 +214,9 @@ __global__ void __launch_bounds__(kBlockThreads)
   if (group < groups.count) {
     const GroupPlace at = PlaceOf(group, groups, row_elements, group_size);
     uint8_t* row = rows + at.row * layout.nbytes;
-    const GroupScale scale = EncodeGroup<T, kBitWidth, kLoads, kStochastic, kAligned>(
-        x + at.row * row_elements + at.first, row + at.first * kBitWidth / 8, at, seed);
+    const GroupScale scale = EncodeGroup<T, kBitWidth, kLoads, kStochastic>(
+        x + at.row * row_elements + at.first, row + at.first * kBitWidth / 8, at, seed,
+        is_aligned);
     if (lane == 0) {
       scales[warp] = scale.lo;
       scales[kBlockWarps + warp] = scale.step;
@@ -227,10 +229,10 @@ __global__ void __launch_bounds__(kBlockThreads)
 }
 
 // Decodes the group of this warp from `words`, the codes of its loads.
-template <typename T, int kBitWidth, int kLoads, bool kAligned>
+template <typename T, int kBitWidth, int kLoads>
 __device__ __forceinline__ void DecodeGroup(
     const uint32_t (*words)[LaneCodes<T, kBitWidth>::kWords], GroupScale scale, T* x,
-    int count) {
+    int count, bool is_aligned) {
   using Codes = LaneCodes<T, kBitWidth>;
   constexpr int kElements = Vector<T>::kElements;
   constexpr uint32_t kLevels = (1 << kBitWidth) - 1;
@@ -245,14 +247,14 @@ __device__ __forceinline__ void DecodeGroup(
       const uint32_t code = words[j][i / 4] >> (shift + i % 4 * 8) & kLevels;
       FromFloat(DecodeOne(code, scale), &vector.elements[i]);
     }
-    StoreVector<kAligned>(vector, x + element, count - element);
+    StoreVector(vector, x + element, count - element, is_aligned);
   }
 }
 
-template <typename T, int kBitWidth, int kLoads, bool kAligned>
+template <typename T, int kBitWidth, int kLoads>
 __global__ void __launch_bounds__(kBlockThreads)
     DecodeKernel(const uint8_t* __restrict__ rows, T* __restrict__ x, int64_t row_elements,
-                 int group_size, Groups groups) {
+                 int group_size, Groups groups, bool is_aligned) {
   using Codes = LaneCodes<T, kBitWidth>;
   EPMC_SHARED(float, scales, 2 * kBlockWarps);
   const RowLayout layout = LayoutOf(row_elements, kBitWidth, group_size);
@@ -276,8 +278,8 @@ __global__ void __launch_bounds__(kBlockThreads)
   __syncthreads();
   if (!has_group) return;
   const GroupScale scale = {scales[warp], scales[kBlockWarps + warp]};
-  DecodeGroup<T, kBitWidth, kLoads, kAligned>(
-      words, scale, x + at.row * row_elements + at.first, at.count);
+  DecodeGroup<T, kBitWidth, kLoads>(
+      words, scale, x + at.row * row_elements + at.first, at.count, is_aligned);
 }
 
 // --- From run-time values to template arguments -----------------------------------------
@@ -285,13 +287,15 @@ __global__ void __launch_bounds__(kBlockThreads)
 template <int kValue>
 using Constant = std::integral_constant<int, kValue>;
 
-// Calls `body(T{}, Constant<bit width>, Constant<loads of a lane>)`.
+// Calls `body(T{}, Constant<bit width>, Constant<loads of a lane>)`: the loads of a group
+// of 256, or of the largest. Smaller groups leave loads unused, and larger code takes
+// minutes to compile.
 template <typename T, int kBitWidth, typename Body>
 void WithLoads(const Format& format, const Body& body) {
+  constexpr int kUsualGroupSize = 256;
   constexpr int kPerLoad = kWarpThreads * Vector<T>::kElements;
-  if (format.group_size <= kPerLoad) return body(T{}, Constant<kBitWidth>{}, Constant<1>{});
-  if (format.group_size <= 2 * kPerLoad) {
-    return body(T{}, Constant<kBitWidth>{}, Constant<2>{});
+  if (format.group_size <= kUsualGroupSize) {
+    return body(T{}, Constant<kBitWidth>{}, Constant<kUsualGroupSize / kPerLoad>{});
   }
   body(T{}, Constant<kBitWidth>{}, Constant<kMaxGroupSize / kPerLoad>{});
 }
@@ -334,13 +338,11 @@ void LaunchEncode(const EncodeArgs& args, int64_t num_rows, cudaStream_t stream)
   WithType(args.type, format, [&](auto element, auto width, auto loads) {
     using T = decltype(element);
     const bool is_aligned = HasAlignedRows<T>(args.x, num_rows, args.row_elements);
-    const auto nearest = is_aligned ? EncodeKernel<T, width(), loads(), false, true>
-                                    : EncodeKernel<T, width(), loads(), false, false>;
-    const auto stochastic = is_aligned ? EncodeKernel<T, width(), loads(), true, true>
-                                       : EncodeKernel<T, width(), loads(), true, false>;
-    const auto kernel = format.is_stochastic ? stochastic : nearest;
+    const auto kernel = format.is_stochastic ? EncodeKernel<T, width(), loads(), true>
+                                             : EncodeKernel<T, width(), loads(), false>;
     EPMC_LAUNCH(kernel, blocks, kBlockThreads, stream, static_cast<const T*>(args.x),
-                args.rows, args.row_elements, format.group_size, format.seed, groups);
+                args.rows, args.row_elements, format.group_size, format.seed, groups,
+                is_aligned);
   });
 }
 
@@ -351,10 +353,9 @@ void LaunchDecode(const DecodeArgs& args, int64_t num_rows, cudaStream_t stream)
   WithType(args.type, format, [&](auto element, auto width, auto loads) {
     using T = decltype(element);
     const bool is_aligned = HasAlignedRows<T>(args.x, num_rows, args.row_elements);
-    const auto kernel = is_aligned ? DecodeKernel<T, width(), loads(), true>
-                                   : DecodeKernel<T, width(), loads(), false>;
+    const auto kernel = DecodeKernel<T, width(), loads()>;
     EPMC_LAUNCH(kernel, blocks, kBlockThreads, stream, args.rows, static_cast<T*>(args.x),
-                args.row_elements, format.group_size, groups);
+                args.row_elements, format.group_size, groups, is_aligned);
   });
 }
 

@@ -1,0 +1,62 @@
+# The CUDA kernels, twice from the same sources: _epmc_cuda.so by nvcc, where there is one,
+# and _epmc_cuda_emulated.so by the C++ compiler, for tests on machines without a GPU.
+
+set(EPMC_CUDA AUTO CACHE STRING "Build the CUDA library: AUTO (where nvcc is found), ON, OFF")
+set(EPMC_CUDA_ARCHITECTURES "80-real;90-real;100-real;120" CACHE STRING
+    "GPU architectures; the last is also kept as PTX, for newer GPUs")
+option(EPMC_EMULATOR "Build the CUDA kernels for the CPU (tests only)" OFF)
+
+set(EPMC_CUDA_CODECS bit_mask group_quant)
+set(epmc_cuda_sources ffi/pin_ffi_cuda.cc)
+foreach(codec IN LISTS EPMC_CUDA_CODECS)
+  list(APPEND epmc_cuda_kernels ${codec}/${codec}_cuda.cu)
+  list(APPEND epmc_cuda_sources ${codec}/${codec}_ffi_cuda.cc)
+endforeach()
+
+if(EPMC_EMULATOR)
+  # A source has one language: the emulator's copies are C++ files that include the kernels.
+  foreach(kernel IN LISTS epmc_cuda_kernels)
+    get_filename_component(name ${kernel} NAME_WE)
+    file(CONFIGURE OUTPUT ${name}_emulated.cc CONTENT "#include \"xla_ffi/${kernel}\"\n")
+    list(APPEND epmc_emulated_sources ${CMAKE_CURRENT_BINARY_DIR}/${name}_emulated.cc)
+  endforeach()
+  add_library(_epmc_cuda_emulated MODULE ${epmc_cuda_sources} ${epmc_emulated_sources}
+    emulator/collectives.cc emulator/launch.cc)
+  target_compile_definitions(_epmc_cuda_emulated PRIVATE EPMC_EMULATED)
+  target_include_directories(_epmc_cuda_emulated PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/..)
+  target_include_directories(_epmc_cuda_emulated SYSTEM PRIVATE ${XLA_FFI_INCLUDE})
+  target_compile_options(_epmc_cuda_emulated PRIVATE
+    -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas)
+  set_target_properties(_epmc_cuda_emulated PROPERTIES PREFIX "" SUFFIX ".so")
+endif()
+
+if(EPMC_CUDA STREQUAL "OFF")
+  return()
+endif()
+include(CheckLanguage)
+set(CMAKE_CUDA_ARCHITECTURES ${EPMC_CUDA_ARCHITECTURES})
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  if(EPMC_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "EPMC_CUDA is ON, but there is no nvcc: put it into PATH, or CUDACXX")
+  endif()
+  message(STATUS "epmc: no nvcc, so no CUDA library")
+  return()
+endif()
+enable_language(CUDA)
+find_package(CUDAToolkit REQUIRED)
+set(CMAKE_CUDA_STANDARD 17)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
+add_library(_epmc_cuda MODULE ${epmc_cuda_sources} ${epmc_cuda_kernels})
+target_include_directories(_epmc_cuda PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/..)
+target_include_directories(_epmc_cuda SYSTEM PRIVATE
+  ${XLA_FFI_INCLUDE} ${CUDAToolkit_INCLUDE_DIRS})
+target_compile_options(_epmc_cuda PRIVATE
+  $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false --threads=0>
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra>)
+# Static: the library loads where there is no driver, and does not care which CUDA jax has.
+set_target_properties(_epmc_cuda PROPERTIES
+  PREFIX "" SUFFIX ".so" CUDA_RUNTIME_LIBRARY Static)
+install(TARGETS _epmc_cuda LIBRARY DESTINATION epmc_jax)
+message(STATUS "epmc: CUDA ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
