@@ -79,7 +79,7 @@ class _Encoder:
         to_store = self.by_source.get(value, ())
         encodes = any(not isinstance(s.codec, Raw) for s in to_store)
         array = self.env[value]
-        if encodes and not carries:
+        if not carries and (encodes or (to_store and _is_pinned_later(value))):
             array = materialized(array)
         for stored in to_store:
             if isinstance(stored.codec, Raw):
@@ -93,6 +93,11 @@ class _Encoder:
             array = pin(array, *self.untied)
             self.untied = []
         self.env[value] = array
+
+
+def _is_pinned_later(value: Value) -> bool:
+    """True for arrays that are stored as they are, and large: see `_decode`."""
+    return is_float(value) and value.nbytes > _REPINNED_BYTES
 
 
 def run_backward(
