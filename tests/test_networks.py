@@ -151,7 +151,7 @@ def test_gradient_and_memory(name, policy):
         relative_error(expected, jax.jit(jax.grad(compressed))(*args)) < BOUNDS[policy]
     )
     if policy == "exact":
-        return  # Floats stay as they are: in networks this small nothing is to be saved.
+        return  # Floats stay as they are: nothing to gain in a network this small.
     plain = temp_bytes(jax.grad(loss), *args)
     assert temp_bytes(jax.grad(compressed), *args) <= plain
 
