@@ -14,20 +14,32 @@ foreach(codec IN LISTS EPMC_CUDA_CODECS)
 endforeach()
 
 if(EPMC_EMULATOR)
+  set(epmc_emulated_sources emulator/collectives.cc emulator/launch.cc)
   # A source has one language: the emulator's copies are C++ files that include the kernels.
   foreach(kernel IN LISTS epmc_cuda_kernels)
     get_filename_component(name ${kernel} NAME_WE)
     file(CONFIGURE OUTPUT ${name}_emulated.cc CONTENT "#include \"xla_ffi/${kernel}\"\n")
     list(APPEND epmc_emulated_sources ${CMAKE_CURRENT_BINARY_DIR}/${name}_emulated.cc)
   endforeach()
-  add_library(_epmc_cuda_emulated MODULE ${epmc_cuda_sources} ${epmc_emulated_sources}
-    emulator/collectives.cc emulator/launch.cc)
-  target_compile_definitions(_epmc_cuda_emulated PRIVATE EPMC_EMULATED)
-  target_include_directories(_epmc_cuda_emulated PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/..)
-  target_include_directories(_epmc_cuda_emulated SYSTEM PRIVATE ${XLA_FFI_INCLUDE})
-  target_compile_options(_epmc_cuda_emulated PRIVATE
-    -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas)
+  function(epmc_emulate target)
+    target_compile_definitions(${target} PRIVATE EPMC_EMULATED)
+    target_include_directories(${target} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/..)
+    target_include_directories(${target} SYSTEM PRIVATE ${XLA_FFI_INCLUDE})
+    target_compile_options(${target} PRIVATE
+      -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas ${ARGN})
+    target_link_options(${target} PRIVATE ${ARGN})
+  endfunction()
+
+  add_library(_epmc_cuda_emulated MODULE ${epmc_cuda_sources} ${epmc_emulated_sources})
+  epmc_emulate(_epmc_cuda_emulated)
   set_target_properties(_epmc_cuda_emulated PROPERTIES PREFIX "" SUFFIX ".so")
+
+  add_executable(emulated_kernels_test emulator/kernels_test.cc ${epmc_emulated_sources})
+  epmc_emulate(emulated_kernels_test -O1 -fsanitize=address,undefined)
+  target_link_libraries(emulated_kernels_test PRIVATE epmc_kernels)
+  add_executable(planted_bugs
+    emulator/planted_bugs.cc emulator/collectives.cc emulator/launch.cc)
+  epmc_emulate(planted_bugs -O1 -fsanitize=address,undefined)
 endif()
 
 if(EPMC_CUDA STREQUAL "OFF")
