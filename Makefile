@@ -75,7 +75,8 @@ test-cpp: $(VENV)/.test
 	$(VENV)/bin/ctest --test-dir $(CPP_BUILD) --output-on-failure
 
 test-python: $(VENV)/.test
-	$(RUN) -m pytest $(PYTEST_ARGS) tests
+	$(RUN) -m pytest $(PYTEST_ARGS) --doctest-modules --doctest-glob='*.md' \
+	  tests epmc_jax docs README.md
 
 bazel:
 	bash tools/bazel/check.sh
