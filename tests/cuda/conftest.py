@@ -1,0 +1,57 @@
+"""Builds the CUDA kernels for this machine's CPU, once, into build/emulator."""
+
+import ctypes
+import fcntl
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import jax
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+BUILD = ROOT / "build" / "emulator"
+BUILT = ("_epmc_cuda_emulated", "emulated_kernels_test", "planted_bugs")
+TARGETS = (
+    "epmc_pin",
+    "epmc_bit_mask_encode",
+    "epmc_bit_mask_decode",
+    "epmc_group_quant_encode",
+    "epmc_group_quant_decode",
+)
+
+
+def _cmake():
+    beside_python = pathlib.Path(sys.executable).parent / "cmake"
+    return str(beside_python) if beside_python.exists() else shutil.which("cmake")
+
+
+@pytest.fixture(scope="session")
+def emulator_build():
+    """The folder of the emulated library and the C++ tests of the kernels."""
+    cmake = _cmake()
+    if cmake is None:
+        pytest.skip("no cmake: pip install cmake")
+    BUILD.mkdir(parents=True, exist_ok=True)
+    configure = [cmake, "-S", ROOT, "-B", BUILD, "-DEPMC_EMULATOR=ON"]
+    configure += ["-DEPMC_CUDA=OFF", f"-DPython_EXECUTABLE={sys.executable}"]
+    build = [cmake, "--build", BUILD, "--parallel", "2", "--target", *BUILT]
+    # Another worker of pytest-xdist may want to build at the same time.
+    with (BUILD / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for command in (configure, build):
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return BUILD / "xla_ffi"
+
+
+@pytest.fixture(scope="session")
+def emulator(emulator_build):
+    """The emulated library; its targets are registered with `_emulated` behind."""
+    library = ctypes.CDLL(str(emulator_build / "_epmc_cuda_emulated.so"))
+    library.epmc_emulator_set_order.argtypes = (ctypes.c_int, ctypes.c_uint64)
+    for target in TARGETS:
+        handler = jax.ffi.pycapsule(getattr(library, target))
+        jax.ffi.register_ffi_target(f"{target}_emulated", handler, platform="cpu")
+    return library

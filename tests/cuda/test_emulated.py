@@ -1,0 +1,91 @@
+"""The CUDA library's handlers and kernels, run on the CPU through jit."""
+
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from epmc_jax.codecs import BitMask, GroupQuant
+
+FORWARD, REVERSE, RANDOM = range(3)
+CODECS = (
+    BitMask(),
+    GroupQuant(bit_width=2, group_size=32),
+    GroupQuant(bit_width=4, rounding="stochastic", seed=9),
+    GroupQuant(bit_width=8, group_size=1024),
+)
+CASES = (
+    ("float32", (3, 1000), FORWARD),
+    ("bfloat16", (2, 7, 13), REVERSE),
+    ("float16", (2, 520), RANDOM),
+)
+
+
+def _call(kernel, result, *operands, **attributes):
+    attributes = {**kernel.attributes, **attributes}
+    call = jax.ffi.ffi_call(f"{kernel.target}_emulated", result)
+    return jax.jit(lambda *xs: call(*xs, **attributes))(*operands)
+
+
+def _input(shape, dtype):
+    x = np.random.default_rng(0).normal(size=shape)
+    return jnp.asarray(np.where(x > -0.5, x, 0), dtype)
+
+
+def _bits(x):
+    return np.asarray(x).view(np.uint8)
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=str)
+@pytest.mark.parametrize(("dtype", "shape", "order"), CASES)
+def test_bytes_are_those_of_the_reference(emulator, codec, dtype, shape, order):
+    emulator.epmc_emulator_set_order(order, 7)
+    x = _input(shape, dtype)
+    expected = codec.encode_reference(x)
+    result = jax.ShapeDtypeStruct(expected.shape, jnp.uint8)
+    rows = _call(codec.encode_kernel(x.dtype), result, x)
+    np.testing.assert_array_equal(rows, expected)
+
+    out = jnp.dtype(codec.decoded_dtype(x.dtype))
+    kernel = codec.decode_kernel(out)
+    # One operand to wait for, as on CPU.
+    decoded = _call(kernel, jax.ShapeDtypeStruct(shape, out), rows, jnp.ones(3))
+    expected = codec.decode_reference(rows, shape, out)
+    np.testing.assert_array_equal(_bits(decoded), _bits(expected))
+
+
+def test_booleans(emulator):
+    emulator.epmc_emulator_set_order(FORWARD, 0)
+    x = _input((3, 100), "float32") > 0
+    expected = BitMask().encode_reference(x)
+    result = jax.ShapeDtypeStruct(expected.shape, jnp.uint8)
+    rows = _call(BitMask().encode_kernel(x.dtype), result, x)
+    np.testing.assert_array_equal(rows, expected)
+
+
+def test_pin_returns_its_first_operand(emulator):
+    x = _input((5, 3), "bfloat16")
+    call = jax.ffi.ffi_call(
+        "epmc_pin_emulated",
+        jax.ShapeDtypeStruct(x.shape, x.dtype),
+        input_output_aliases={0: 0},
+    )
+    np.testing.assert_array_equal(jax.jit(call)(x, jnp.ones(2)), x)
+
+
+def test_wrong_sizes_are_named(emulator):
+    x = _input((3, 1000), "float32")
+    kernel = GroupQuant(bit_width=4).encode_kernel(x.dtype)
+    with pytest.raises(Exception, match="bytes per row is 16, expected"):
+        _call(kernel, jax.ShapeDtypeStruct((3, 16), jnp.uint8), x)
+    with pytest.raises(Exception, match="bit_width is 3, expected 2, 4 or 8"):
+        _call(kernel, jax.ShapeDtypeStruct((3, 16), jnp.uint8), x, bit_width=3)
+
+
+def test_kernels_under_sanitizers_in_all_orders(emulator_build):
+    """Shapes, types, widths, groups and orders: about 1000 cases in C++."""
+    command = [emulator_build / "emulated_kernels_test"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
