@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "xla_ffi/group_quant/group_quant.h"
+#include "xla_ffi/group_quant/group_quant_avx512.h"
 #include "xla_ffi/group_quant/kernels.h"
 
 namespace epmc::group_quant {
@@ -167,6 +168,55 @@ struct DecodeKernel {
   }
 };
 
+#if defined(__x86_64__)
+
+// Whole groups with intrinsics; the last group of a row as everywhere else.
+template <typename T, int kBitWidth, bool kStochastic>
+EPMC_AVX512 void EncodeWithAvx512(const EncodeArgs& args, const UnitRange& range) {
+  const int group_size = args.format.group_size;
+  const RowLayout layout = LayoutOf(args.row_elements, kBitWidth, group_size);
+  for (int64_t unit = range.first; unit < range.last; ++unit) {
+    const GroupPlace at = PlaceOf(unit, layout.groups, args.row_elements, group_size);
+    if (at.count < group_size) {
+      EncodeKernel<T, kBitWidth>::Run(args, {unit, unit + 1});
+      continue;
+    }
+    uint8_t* row = args.rows + at.row * layout.nbytes;
+    uint8_t* codes = row + at.group * group_size * kBitWidth / 8;
+    const T* source = static_cast<const T*>(args.x) + at.first;
+    const GroupScale scale = avx512::FindScale(source, group_size, kBitWidth);
+    if (scale.step == 0.0f) {
+      memset(codes, 0, group_size * kBitWidth / 8);
+    } else {
+      const uint32_t key = GroupKey(args.format.seed, static_cast<uint32_t>(unit), scale);
+      avx512::EncodeGroup<kBitWidth, kStochastic>(source, group_size, scale, key, codes);
+    }
+    memcpy(row + layout.lo_offset + 4 * at.group, &scale.lo, 4);
+    memcpy(row + layout.step_offset + 4 * at.group, &scale.step, 4);
+    if (at.group == 0) ZeroPadding(row, layout, NumBlocks(args.row_elements) * 4 * kBitWidth);
+  }
+}
+
+template <typename T, int kBitWidth>
+void EncodeAvx512(const EncodeArgs& args, const UnitRange& groups) {
+  if (args.format.is_stochastic) return EncodeWithAvx512<T, kBitWidth, true>(args, groups);
+  EncodeWithAvx512<T, kBitWidth, false>(args, groups);
+}
+
+template <typename T>
+void EncodeAvx512ForWidth(const EncodeArgs& args, const UnitRange& groups) {
+  switch (args.format.bit_width) {
+    case 2:
+      return EncodeAvx512<T, 2>(args, groups);
+    case 4:
+      return EncodeAvx512<T, 4>(args, groups);
+    default:
+      return EncodeAvx512<T, 8>(args, groups);
+  }
+}
+
+#endif  // defined(__x86_64__)
+
 template <template <typename, int> typename Kernel, typename T, typename Args>
 void RunForWidth(const Args& args, const UnitRange& groups, Isa isa) {
   switch (args.format.bit_width) {
@@ -194,6 +244,14 @@ void RunForType(const Args& args, const UnitRange& groups, Isa isa) {
 }  // namespace
 
 void EncodeOnHost(const EncodeArgs& args, UnitRange groups, Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::kAvx512 && args.type == FloatType::kF32) {
+    return EncodeAvx512ForWidth<F32>(args, groups);
+  }
+  if (isa == Isa::kAvx512 && args.type == FloatType::kBf16) {
+    return EncodeAvx512ForWidth<Bf16>(args, groups);
+  }
+#endif
   RunForType<EncodeKernel>(args, groups, isa);
 }
 
