@@ -205,9 +205,8 @@ __device__ __forceinline__ GroupScale EncodeGroup(const T* x, uint8_t* codes,
 template <typename T, int kBitWidth, int kLoads, bool kStochastic>
 __global__ void __launch_bounds__(kBlockThreads)
     EncodeKernel(const T* __restrict__ x, uint8_t* __restrict__ rows, int64_t row_elements,
-                 int group_size, uint32_t seed, Groups groups, bool is_aligned) {
+                 RowLayout layout, int group_size, uint32_t seed, Groups groups, bool is_aligned) {
   EPMC_SHARED(float, scales, 2 * kBlockWarps);
-  const RowLayout layout = LayoutOf(row_elements, kBitWidth, group_size);
   const int warp = threadIdx.x / kWarpThreads;
   const int lane = threadIdx.x % kWarpThreads;
   const uint32_t group = blockIdx.x * kBlockWarps + warp;
@@ -254,10 +253,9 @@ __device__ __forceinline__ void DecodeGroup(
 template <typename T, int kBitWidth, int kLoads>
 __global__ void __launch_bounds__(kBlockThreads)
     DecodeKernel(const uint8_t* __restrict__ rows, T* __restrict__ x, int64_t row_elements,
-                 int group_size, Groups groups, bool is_aligned) {
+                 RowLayout layout, int group_size, Groups groups, bool is_aligned) {
   using Codes = LaneCodes<T, kBitWidth>;
   EPMC_SHARED(float, scales, 2 * kBlockWarps);
-  const RowLayout layout = LayoutOf(row_elements, kBitWidth, group_size);
   const int warp = threadIdx.x / kWarpThreads;
   const int lane = threadIdx.x % kWarpThreads;
   const uint32_t group = blockIdx.x * kBlockWarps + warp;
@@ -324,16 +322,18 @@ void WithType(FloatType type, const Format& format, const Body& body) {
   }
 }
 
-Groups GroupsOf(int64_t num_rows, int64_t row_elements, int group_size) {
-  const int64_t per_row = CeilDiv(row_elements, group_size);
-  return {static_cast<uint32_t>(per_row), static_cast<uint32_t>(num_rows * per_row)};
+Groups GroupsOf(int64_t num_rows, const RowLayout& layout) {
+  return {static_cast<uint32_t>(layout.groups),
+          static_cast<uint32_t>(num_rows * layout.groups)};
 }
 
 }  // namespace
 
 void LaunchEncode(const EncodeArgs& args, int64_t num_rows, cudaStream_t stream) {
   const Format& format = args.format;
-  const Groups groups = GroupsOf(num_rows, args.row_elements, format.group_size);
+  // Here and not in the kernel: it has a division of 64 bits.
+  const RowLayout layout = LayoutOf(args.row_elements, format.bit_width, format.group_size);
+  const Groups groups = GroupsOf(num_rows, layout);
   const unsigned blocks = static_cast<unsigned>(CeilDiv(groups.count, kBlockWarps));
   WithType(args.type, format, [&](auto element, auto width, auto loads) {
     using T = decltype(element);
@@ -341,21 +341,23 @@ void LaunchEncode(const EncodeArgs& args, int64_t num_rows, cudaStream_t stream)
     const auto kernel = format.is_stochastic ? EncodeKernel<T, width(), loads(), true>
                                              : EncodeKernel<T, width(), loads(), false>;
     EPMC_LAUNCH(kernel, blocks, kBlockThreads, stream, static_cast<const T*>(args.x),
-                args.rows, args.row_elements, format.group_size, format.seed, groups,
+                args.rows, args.row_elements, layout, format.group_size, format.seed, groups,
                 is_aligned);
   });
 }
 
 void LaunchDecode(const DecodeArgs& args, int64_t num_rows, cudaStream_t stream) {
   const Format& format = args.format;
-  const Groups groups = GroupsOf(num_rows, args.row_elements, format.group_size);
+  // Here and not in the kernel: it has a division of 64 bits.
+  const RowLayout layout = LayoutOf(args.row_elements, format.bit_width, format.group_size);
+  const Groups groups = GroupsOf(num_rows, layout);
   const unsigned blocks = static_cast<unsigned>(CeilDiv(groups.count, kBlockWarps));
   WithType(args.type, format, [&](auto element, auto width, auto loads) {
     using T = decltype(element);
     const bool is_aligned = HasAlignedRows<T>(args.x, num_rows, args.row_elements);
     const auto kernel = DecodeKernel<T, width(), loads()>;
     EPMC_LAUNCH(kernel, blocks, kBlockThreads, stream, args.rows, static_cast<T*>(args.x),
-                args.row_elements, format.group_size, groups, is_aligned);
+                args.row_elements, layout, format.group_size, groups, is_aligned);
   });
 }
 
