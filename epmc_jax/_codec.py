@@ -259,10 +259,12 @@ def _decode_on_cpu(rows: Any, *after: Any, codec: Any, shape: Any, dtype: Any) -
 
 def _decode_on_cuda(rows: Any, *after: Any, codec: Any, shape: Any, dtype: Any) -> Any:
     kernel = codec.decode_kernel(dtype)
-    if kernel is None or not _kernels.has_cuda_kernel(kernel.target):
+    # In a backward pass (it has something to wait for) XLA fuses jnp code into the
+    # consumers, and the dense array never exists: gradient of ResNet-50, 8 bits, batch
+    # 64, on an H100: 1361 MB, with the kernel 2188 MB.
+    if after or kernel is None or not _kernels.has_cuda_kernel(kernel.target):
         return _decode_reference(rows, *after, codec=codec, shape=shape, dtype=dtype)
-    # XLA:GPU keeps barriers to the schedule, so the call needs no operands to wait for.
-    return _decode_natively((wait_for(rows, after),), codec, shape, dtype, kernel)
+    return _decode_natively((rows,), codec, shape, dtype, kernel)
 
 
 def _decode_natively(

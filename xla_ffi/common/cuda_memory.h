@@ -24,7 +24,7 @@ __device__ __forceinline__ Vector<T> LoadVector(const T* from, int64_t count,
                                                 bool is_aligned) {
   Vector<T> vector = {};
   if (is_aligned && count >= Vector<T>::kElements) {
-    const uint4 words = *reinterpret_cast<const uint4*>(from);
+    const uint4 words = __ldg(reinterpret_cast<const uint4*>(from));
     memcpy(&vector, &words, sizeof(vector));
     return vector;
   }
@@ -41,7 +41,8 @@ __device__ __forceinline__ void StoreVector(const Vector<T>& vector, T* to, int6
   if (is_aligned && count >= Vector<T>::kElements) {
     uint4 words;
     memcpy(&words, &vector, sizeof(words));
-    *reinterpret_cast<uint4*>(to) = words;
+    // An assignment may become four stores of 4 bytes, which touch every sector four times.
+    __stwb(reinterpret_cast<uint4*>(to), words);
     return;
   }
 #pragma unroll

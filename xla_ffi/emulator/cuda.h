@@ -29,6 +29,16 @@ struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
 
+template <typename T>
+T __ldg(const T* from) {
+  return *from;
+}
+
+template <typename T>
+void __stwb(T* to, T value) {
+  *to = value;
+}
+
 // Streams and errors: every launch is over when it returns.
 using cudaStream_t = struct EmulatedStream*;
 using cudaError_t = int;

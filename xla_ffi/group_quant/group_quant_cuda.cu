@@ -62,7 +62,7 @@ __device__ __forceinline__ void StoreWords(const uint32_t* words, uint8_t* to) {
   if (kWords == 1) {
     *reinterpret_cast<uint32_t*>(to) = words[0];
   } else {
-    *reinterpret_cast<uint2*>(to) = {words[0], words[kWords - 1]};
+    __stwb(reinterpret_cast<uint2*>(to), uint2{words[0], words[kWords - 1]});
   }
 }
 
@@ -71,7 +71,7 @@ __device__ __forceinline__ void LoadWords(const uint8_t* from, uint32_t* words) 
   if (kWords == 1) {
     words[0] = *reinterpret_cast<const uint32_t*>(from);
   } else {
-    const uint2 pair = *reinterpret_cast<const uint2*>(from);
+    const uint2 pair = __ldg(reinterpret_cast<const uint2*>(from));
     words[0] = pair.x;
     words[kWords - 1] = pair.y;
   }
