@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from epmc_jax import _jax_compat as compat
@@ -52,7 +53,7 @@ def _max_pool_abstract(x: Any, *, codec: PoolIndex) -> Any:
 
 
 def _max_pool_reference(x: Any, *, codec: PoolIndex) -> Any:
-    floor = jnp.array(-jnp.inf, x.dtype)
+    floor = np.array(-np.inf, x.dtype)  # no tracer: JAX looks at it
     y = lax.reduce_window(x, floor, lax.max, codec.window, codec.strides, codec.padding)
     shape = codec.encoded_shape(x.shape, x.dtype)
     if math.prod(shape) == 0:
