@@ -41,13 +41,31 @@ def compress(
     made = _compress_flax(target, policy)
     if made is None:
         _check_function(target)
-        return compress_function(target, policy, encode_argnums)
+        return _compress_function(target, policy, encode_argnums)
     if encode_argnums:
         raise ValueError(
             f"encode_argnums={tuple(encode_argnums)} is for functions: of a module, "
             "the inputs of the call are encoded and everything else is kept."
         )
     return made
+
+
+def _compress_function(
+    fun: Callable[..., Any], policy: Policy | None, encode_argnums: Sequence[int]
+) -> Callable[..., Any]:
+    """A function, which may be called with nnx modules if Flax is in use by then."""
+    of_arrays = compress_function(fun, policy, encode_argnums)
+
+    @functools.wraps(of_arrays)
+    def compressed(*args, **kwargs):
+        if "flax" in sys.modules:
+            from epmc_jax.flax import nnx
+
+            if nnx.has_modules(args, kwargs):
+                return nnx.call_with_modules(fun, policy, encode_argnums, args, kwargs)
+        return of_arrays(*args, **kwargs)
+
+    return compressed
 
 
 def _check_function(target: Any) -> None:

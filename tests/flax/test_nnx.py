@@ -50,6 +50,27 @@ def test_one_step(make):
     assert [int(c) for c in expected[3]] == [int(c) for c in found[3]]
 
 
+def test_a_function_of_a_module_writes_back_what_changed():
+    """Statistics and random counts must not stay in a copy."""
+
+    def step(wrap):
+        model, rngs = NnxCnn(rngs=nnx.Rngs(0)), nnx.Rngs(7)
+
+        def loss(model, rngs, x):
+            x = x + 0.1 * jax.random.normal(rngs.noise(), x.shape)
+            return cross_entropy(model(x), LABELS)
+
+        value, gradients = nnx.jit(nnx.value_and_grad(wrap(loss)))(model, rngs, IMAGES)
+        counts = jax.tree.leaves(nnx.state(rngs, nnx.RngCount))
+        statistics = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+        return value, statistics, [int(c) for c in counts], nnx.to_pure_dict(gradients)
+
+    expected, found = step(lambda f: f), step(epmc_jax.compress)
+    assert relative_error(expected[:2], found[:2]) < 1e-6
+    assert expected[2] == found[2]
+    assert 0 < relative_error(expected[3], found[3]) < 0.02
+
+
 def test_a_call_that_makes_variables_is_refused():
     class Grows(nnx.Module):
         def __init__(self, rngs):
