@@ -118,6 +118,6 @@ def _check_same_graph(before: Any, after: Any, nodes: Sequence[Any]) -> None:
         names = ", ".join(type(node).__name__ for node in nodes)
         raise ValueError(
             f"{names} makes or removes variables or attributes when called; a "
-            "compressed call can only change the values of those it has. Create them in "
-            "__init__, or compress the parts of the module that do not."
+            "compressed call can only change the values of those it has. Create them "
+            "in __init__, or compress the parts of the module that do not."
         )
