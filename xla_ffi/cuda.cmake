@@ -31,12 +31,12 @@ if(EPMC_EMULATOR)
   endfunction()
 
   add_library(_epmc_cuda_emulated MODULE ${epmc_cuda_sources} ${epmc_emulated_sources})
-  epmc_emulate(_epmc_cuda_emulated)
+  epmc_emulate(_epmc_cuda_emulated -O1)
   set_target_properties(_epmc_cuda_emulated PROPERTIES PREFIX "" SUFFIX ".so")
 
-  add_executable(emulated_kernels_test emulator/kernels_test.cc ${epmc_emulated_sources})
+  add_executable(emulated_kernels_test emulator/kernels_test.cc common/isa.cc
+    ${epmc_emulated_sources} bit_mask/bit_mask_cpu.cc group_quant/group_quant_cpu.cc)
   epmc_emulate(emulated_kernels_test -O1 -fsanitize=address,undefined)
-  target_link_libraries(emulated_kernels_test PRIVATE epmc_kernels)
   add_executable(planted_bugs
     emulator/planted_bugs.cc emulator/collectives.cc emulator/launch.cc)
   epmc_emulate(planted_bugs -O1 -fsanitize=address,undefined)
