@@ -36,25 +36,28 @@ $(RUN):
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo '$(PYTHON) is older than 3.11: set PYTHON=python3.11'; exit 1; }
 	$(PYTHON) -m venv $(VENV) \
-	  || { echo 'venv is missing: on Debian, apt install python3-venv'; exit 1; }
+	  || { rm -rf $(VENV); echo 'no venv module: on Debian, apt install python3-venv'; \
+	  exit 1; }
 
 # An editable install sees changed Python files by itself; native ones need a new build.
+INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check -e
+
 $(VENV)/.demo: $(RUN) pyproject.toml $(NATIVE)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+	$(INSTALL) '.[demo]'
 	touch $@
 
-$(VENV)/.test: $(VENV)/.demo
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[demo,test]' cmake ninja
-	touch $@
+$(VENV)/.test: $(RUN) pyproject.toml $(NATIVE)
+	$(INSTALL) '.[demo,test]' cmake ninja
+	touch $(VENV)/.demo $@
 
 demo: $(VENV)/.demo
 	$(RUN) -m bench demo --seeds $(SEEDS) $(ARGS)
 
 bench: $(VENV)/.demo
-	$(RUN) -m bench memory $(ARGS)
-	$(RUN) -m bench fidelity $(ARGS)
-	$(RUN) -m bench step $(ARGS)
-	$(RUN) -m bench compile $(ARGS)
+	$(RUN) -m bench memory
+	$(RUN) -m bench fidelity
+	$(RUN) -m bench step
+	$(RUN) -m bench compile
 
 test: lint test-cpp test-python
 
