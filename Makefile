@@ -71,7 +71,7 @@ lint: $(VENV)/.test
 	$(RUN) -m mypy epmc_jax bench
 
 test-cpp: $(VENV)/.test
-	$(VENV)/bin/cmake -S . -B $(CPP_BUILD) -G Ninja -DEPMC_BUILD_TESTS=ON \
+	$(VENV)/bin/cmake -S . -B $(CPP_BUILD) -G Ninja -DEPMC_BUILD_TESTS=ON -DEPMC_CUDA=OFF \
 	  -DCMAKE_BUILD_TYPE=Release -DCMAKE_MAKE_PROGRAM="$(abspath $(VENV))/bin/ninja" \
 	  -DPython_EXECUTABLE="$(abspath $(RUN))"
 	$(VENV)/bin/cmake --build $(CPP_BUILD)
