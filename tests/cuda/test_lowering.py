@@ -1,0 +1,47 @@
+"""What is called in a program for NVIDIA GPUs, with the CUDA library and without it."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from epmc_jax import _kernels
+from epmc_jax.codecs import GroupQuant, IntPack
+
+X = jax.ShapeDtypeStruct((4, 512), jnp.float32)
+
+
+@pytest.fixture(params=[True, False], ids=["library", "no library"])
+def has_library(request, monkeypatch):
+    targets = _kernels._CUDA_TARGETS if request.param else ()
+    monkeypatch.setattr(_kernels, "has_cuda_kernel", lambda target: target in targets)
+    jax.clear_caches()
+    yield request.param
+    jax.clear_caches()
+
+
+def _lowered(fun, *args):
+    return jax.jit(fun).trace(*args).lower(lowering_platforms=("cuda",)).as_text()
+
+
+def test_encoding_is_a_call(has_library):
+    text = _lowered(lambda x: GroupQuant(bit_width=4).encode(x).rows, X)
+    assert ("epmc_group_quant_encode" in text) == has_library
+
+
+def test_decoding_is_a_call_where_nothing_can_be_fused(has_library):
+    encoded = jax.eval_shape(GroupQuant(bit_width=4).encode, X)
+    text = _lowered(lambda e: e.decode(), encoded)
+    assert ("epmc_group_quant_decode" in text) == has_library
+
+
+def test_decoding_in_a_backward_pass_is_fused(has_library):
+    encoded = jax.eval_shape(GroupQuant(bit_width=4).encode, X)
+    text = _lowered(lambda e, ct: e.decode(after=(ct,)) * ct, encoded, X)
+    assert "epmc_group_quant_decode" not in text
+    assert "optimization_barrier" in text
+
+
+def test_codecs_without_a_cuda_kernel_run_as_jnp(has_library):
+    x = jax.ShapeDtypeStruct((4, 512), jnp.int32)
+    text = _lowered(lambda x: IntPack(num_values=5).encode(x).rows, x)
+    assert "epmc_int_pack" not in text
