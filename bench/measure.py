@@ -50,7 +50,8 @@ def saved_bytes(loss: Loss, args: tuple[Any, ...]) -> int:
         for var in closed.jaxpr.outvars
         if not isinstance(var, jax.extend.core.Literal) and var not in arguments
     }
-    return sum(math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in residuals)
+    avals: list[Any] = [var.aval for var in residuals]
+    return sum(math.prod(a.shape) * a.dtype.itemsize for a in avals)
 
 
 def interleaved_ms(

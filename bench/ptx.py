@@ -142,7 +142,7 @@ class Launch:
                 self._check_barrier(at, waits, end)
                 waits[:] = False
                 continue
-            position = int(at[can_run].min())
+            position = int(np.min(at[can_run]))
             active = can_run & (at == position)
             instruction = self.kernel.code[position]
             at[active] = position + 1
