@@ -2,6 +2,7 @@
 
 #include "xla_ffi/bit_mask/bit_mask.h"
 #include "xla_ffi/bit_mask/kernels.h"
+#include "xla_ffi/common/byte_plane.h"
 #include "xla_ffi/common/row_span.h"
 
 namespace epmc::bit_mask {
@@ -9,9 +10,9 @@ namespace {
 
 template <typename T>
 EPMC_HD uint32_t PackBlock(const T* x, int count) {
-  uint32_t word = 0;
-  for (int i = 0; i < count; ++i) word |= IsSet(x[i]) << i;
-  return word;
+  alignas(32) uint8_t bytes[kBlock] = {};
+  for (int i = 0; i < count; ++i) bytes[i] = static_cast<uint8_t>(IsSet(x[i]));
+  return BytePlane(bytes, 0);
 }
 
 template <typename T>

@@ -6,7 +6,8 @@ namespace epmc {
 
 enum class Isa { kBaseline, kAvx2, kAvx512 };
 
-// The best instruction set of this processor. kBaseline is SSE2 on x86-64, NEON on aarch64.
+// The best instruction set of this processor, or what EPMC_ISA (scalar, avx2, avx512) asks
+// for below that. kBaseline is SSE2 on x86-64, NEON on aarch64.
 Isa BestIsa();
 
 #if defined(__x86_64__)

@@ -130,6 +130,66 @@ EPMC_AVX512 void EncodeGroup(const T* x, int group_size, GroupScale scale, uint3
   }
 }
 
+// The codes of one block of 32 elements, the first 16 in `a`.
+template <int kBitWidth>
+EPMC_AVX512 inline void LoadBlock(const uint8_t* in, __m512i* a, __m512i* b) {
+  if (kBitWidth == 2) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(in));
+    const __m256i low = _mm256_cvtepu8_epi32(bytes);
+    const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low),
+                                            _mm256_srli_epi32(low, 2), 1);
+    *a = _mm512_and_si512(both, _mm512_set1_epi32(3));
+    *b = _mm512_and_si512(_mm512_srli_epi32(both, 4), _mm512_set1_epi32(3));
+    return;
+  }
+  const __m128i* from = reinterpret_cast<const __m128i*>(in);
+  const __m512i first = _mm512_cvtepu8_epi32(_mm_loadu_si128(from));
+  if (kBitWidth == 4) {
+    *a = _mm512_and_si512(first, _mm512_set1_epi32(15));
+    *b = _mm512_srli_epi32(first, 4);
+    return;
+  }
+  *a = first;
+  *b = _mm512_cvtepu8_epi32(_mm_loadu_si128(from + 1));
+}
+
+template <bool kBypass>
+EPMC_AVX512 inline void Store(__m512 x, F32* out) {
+  if (kBypass) {
+    _mm512_stream_ps(reinterpret_cast<float*>(out), x);
+  } else {
+    _mm512_storeu_ps(reinterpret_cast<float*>(out), x);
+  }
+}
+
+// Rounds as FromFloat does.
+template <bool kBypass>
+EPMC_AVX512 inline void Store(__m512 x, Bf16* out) {
+  const __m512i bits = _mm512_castps_si512(x);
+  const __m512i upper = _mm512_srli_epi32(bits, 16);
+  const __m512i odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
+  const __m512i half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, half), 16);
+  const __mmask16 is_nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+  const __m512i result =
+      _mm512_mask_or_epi32(rounded, is_nan, upper, _mm512_set1_epi32(0x40));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi32_epi16(result));
+}
+
+template <int kBitWidth, bool kBypass, typename T>
+EPMC_AVX512 void DecodeGroup(const uint8_t* codes, int group_size, GroupScale scale, T* out) {
+  const __m512 lo = _mm512_set1_ps(scale.lo);
+  const __m512 step = _mm512_set1_ps(scale.step);
+  for (int i = 0; i < group_size; i += kBlock) {
+    __m512i a, b;
+    LoadBlock<kBitWidth>(codes + i * kBitWidth / 8, &a, &b);
+    const __m512 low = _mm512_mul_ps(_mm512_cvtepi32_ps(a), step);
+    const __m512 high = _mm512_mul_ps(_mm512_cvtepi32_ps(b), step);
+    Store<kBypass>(_mm512_add_ps(lo, low), out + i);
+    Store<kBypass>(_mm512_add_ps(lo, high), out + i + 16);
+  }
+}
+
 }  // namespace epmc::group_quant::avx512
 
 #endif  // defined(__x86_64__)

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "xla_ffi/group_quant/group_quant.h"
 #include "xla_ffi/group_quant/group_quant_avx512.h"
@@ -203,29 +204,73 @@ void EncodeAvx512(const EncodeArgs& args, const UnitRange& groups) {
   EncodeWithAvx512<T, kBitWidth, false>(args, groups);
 }
 
-template <typename T>
-void EncodeAvx512ForWidth(const EncodeArgs& args, const UnitRange& groups) {
-  switch (args.format.bit_width) {
-    case 2:
-      return EncodeAvx512<T, 2>(args, groups);
-    case 4:
-      return EncodeAvx512<T, 4>(args, groups);
-    default:
-      return EncodeAvx512<T, 8>(args, groups);
+template <typename T, int kBitWidth, bool kBypass>
+EPMC_AVX512 void DecodeWithAvx512(const DecodeArgs& args, const UnitRange& range) {
+  const int group_size = args.format.group_size;
+  const RowLayout layout = LayoutOf(args.row_elements, kBitWidth, group_size);
+  for (int64_t unit = range.first; unit < range.last; ++unit) {
+    const GroupPlace at = PlaceOf(unit, layout.groups, args.row_elements, group_size);
+    if (at.count < group_size) {
+      DecodeKernel<T, kBitWidth>::Run(args, {unit, unit + 1});
+      continue;
+    }
+    const uint8_t* row = args.rows + at.row * layout.nbytes;
+    GroupScale scale;
+    memcpy(&scale.lo, row + layout.lo_offset + 4 * at.group, 4);
+    memcpy(&scale.step, row + layout.step_offset + 4 * at.group, 4);
+    avx512::DecodeGroup<kBitWidth, kBypass>(row + at.group * group_size * kBitWidth / 8,
+                                             group_size, scale,
+                                             static_cast<T*>(args.x) + at.first);
   }
+  if (kBypass) _mm_sfence();
 }
 
+template <typename T, int kBitWidth>
+void DecodeAvx512(const DecodeArgs& args, const UnitRange& groups) {
+  // Streaming stores need whole cache lines: rows that start at multiples of 64 bytes.
+  const bool is_aligned = reinterpret_cast<uintptr_t>(args.x) % 64 == 0 &&
+                          args.row_elements * sizeof(T) % 64 == 0;
+  if (args.bypass_cache && is_aligned) return DecodeWithAvx512<T, kBitWidth, true>(args, groups);
+  DecodeWithAvx512<T, kBitWidth, false>(args, groups);
+}
+
+template <typename T, int kBitWidth>
+struct Avx512 {
+  static void Run(const EncodeArgs& args, const UnitRange& groups) {
+    EncodeAvx512<T, kBitWidth>(args, groups);
+  }
+  static void Run(const DecodeArgs& args, const UnitRange& groups) {
+    DecodeAvx512<T, kBitWidth>(args, groups);
+  }
+};
+
 #endif  // defined(__x86_64__)
+
+#if defined(__x86_64__)
+template <typename T>
+constexpr bool kHasAvx512 = !std::is_same<T, F16>::value;
+#else
+template <typename T>
+constexpr bool kHasAvx512 = false;
+#endif
+
+template <template <typename, int> typename Kernel, typename T, int kBitWidth, typename Args>
+void RunOnIsa(const Args& args, const UnitRange& groups, Isa isa) {
+  if constexpr (kHasAvx512<T>) {
+    if (isa == Isa::kAvx512) return Avx512<T, kBitWidth>::Run(args, groups);
+  }
+  RunOn<Kernel<T, kBitWidth>>(isa, args, groups);
+}
 
 template <template <typename, int> typename Kernel, typename T, typename Args>
 void RunForWidth(const Args& args, const UnitRange& groups, Isa isa) {
   switch (args.format.bit_width) {
     case 2:
-      return RunOn<Kernel<T, 2>>(isa, args, groups);
+      return RunOnIsa<Kernel, T, 2>(args, groups, isa);
     case 4:
-      return RunOn<Kernel<T, 4>>(isa, args, groups);
+      return RunOnIsa<Kernel, T, 4>(args, groups, isa);
     default:
-      return RunOn<Kernel<T, 8>>(isa, args, groups);
+      return RunOnIsa<Kernel, T, 8>(args, groups, isa);
   }
 }
 
@@ -244,14 +289,6 @@ void RunForType(const Args& args, const UnitRange& groups, Isa isa) {
 }  // namespace
 
 void EncodeOnHost(const EncodeArgs& args, UnitRange groups, Isa isa) {
-#if defined(__x86_64__)
-  if (isa == Isa::kAvx512 && args.type == FloatType::kF32) {
-    return EncodeAvx512ForWidth<F32>(args, groups);
-  }
-  if (isa == Isa::kAvx512 && args.type == FloatType::kBf16) {
-    return EncodeAvx512ForWidth<Bf16>(args, groups);
-  }
-#endif
   RunForType<EncodeKernel>(args, groups, isa);
 }
 

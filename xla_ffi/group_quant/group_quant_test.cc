@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "xla_ffi/common/check.h"
@@ -114,6 +115,21 @@ void TestNonFiniteGroupsDecodeToNan() {
   for (int i = 0; i < 128; ++i) EPMC_CHECK(std::isnan(decoded[i].value) == (i >= 64));
 }
 
+// Past the cache or not, the same numbers arrive.
+void TestBypassingTheCache() {
+  const int64_t elements = 1024 + 32;  // four groups and a tail, whole cache lines
+  const auto x = ConvertedTo<F32>(MixedFloats(3 * elements, 9));
+  for (int bit_width : {2, 4, 8}) {
+    const Format format{bit_width, 256, false, 0};
+    const auto encoded = Encode(x, elements, format, BestIsa());
+    const auto expected = Decode<F32>(encoded, x.size(), elements, format, BestIsa());
+    alignas(64) static F32 decoded[3 * 1056];
+    const DecodeArgs args{encoded.data(), decoded, FloatType::kF32, elements, format, true};
+    DecodeOnHost(args, {0, 15});
+    EPMC_CHECK(std::memcmp(decoded, expected.data(), sizeof(decoded)) == 0);
+  }
+}
+
 // The mean of many encodings is the number itself.
 void TestStochasticIsUnbiased() {
   std::vector<F32> x(32, F32{0.3f});
@@ -140,6 +156,7 @@ int main() {
   epmc::group_quant::TestScale();
   epmc::group_quant::TestNonFiniteGroupsDecodeToNan();
   epmc::group_quant::TestStochasticIsUnbiased();
+  epmc::group_quant::TestBypassingTheCache();
   for (int bit_width : {2, 4, 8}) {
     for (int group_size : {32, 256, 1024}) {
       for (int64_t elements : {1, 33, 256, 1000, 2048}) {

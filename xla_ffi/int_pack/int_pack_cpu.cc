@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "xla_ffi/common/byte_plane.h"
 #include "xla_ffi/common/row_span.h"
 #include "xla_ffi/int_pack/int_pack.h"
 #include "xla_ffi/int_pack/kernels.h"
@@ -9,8 +10,12 @@ namespace {
 
 template <typename T>
 EPMC_HD void PackBlock(const T* x, int count, int bit_width, uint8_t* out) {
+  uint8_t bytes[kBlock] = {};
   for (int plane = 0; plane < bit_width; ++plane) {
-    const uint32_t word = PlaneOf(x, count, plane);
+    if (plane % 8 == 0) {
+      for (int i = 0; i < count; ++i) bytes[i] = static_cast<uint8_t>(x[i] >> plane);
+    }
+    const uint32_t word = BytePlane(bytes, plane % 8);
     memcpy(out + 4 * plane, &word, 4);
   }
 }

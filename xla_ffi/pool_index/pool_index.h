@@ -70,20 +70,30 @@ EPMC_HD void Consider(float candidate, int32_t place, float* best, float* y, int
   const bool take = !(*best >= candidate);
   *best = take ? candidate : *best;
   *index = take ? place : *index;
-  *y = *y == *y && !(*y >= candidate) ? candidate : *y;
+  const bool exceeds = (*y == *y) & !(*y >= candidate);
+  *y = exceeds ? candidate : *y;
 }
 
-// Bit i: element `first + i` of the row has this index; i up to `kBlock`, within the row.
+// Bit i: element i of the block has this index.
+EPMC_HD uint32_t BlockElementsWithIndex(const uint8_t* block, int bit_width, uint32_t index) {
+  uint32_t equal = ~0u;
+  for (int plane = 0; plane < bit_width; ++plane) {
+    uint32_t word;
+    memcpy(&word, block + 4 * plane, 4);
+    equal &= (index >> plane & 1u) != 0 ? word : ~word;
+  }
+  return equal;
+}
+
+// Bit i: element `first + i` of the row has this index; i below `count`, at most 32.
 EPMC_HD uint32_t ElementsWithIndex(const uint8_t* row, int64_t first, int count, int bit_width,
                                    uint32_t index) {
-  const int64_t block = first / kBlock;
-  const int shift = static_cast<int>(first % kBlock);
-  uint32_t words[8];
-  memcpy(words, row + 4 * bit_width * block, 4 * bit_width);
-  uint64_t equal = int_pack::EqualTo(words, bit_width, index);
+  const int shift = static_cast<int>(first & (kBlock - 1));
+  const uint8_t* block = row + first / kBlock * 4 * bit_width;
+  uint64_t equal = BlockElementsWithIndex(block, bit_width, index);
   if (shift + count > kBlock) {
-    memcpy(words, row + 4 * bit_width * (block + 1), 4 * bit_width);
-    equal |= static_cast<uint64_t>(int_pack::EqualTo(words, bit_width, index)) << kBlock;
+    const uint8_t* next = block + 4 * bit_width;
+    equal |= static_cast<uint64_t>(BlockElementsWithIndex(next, bit_width, index)) << kBlock;
   }
   return static_cast<uint32_t>(equal >> shift);
 }
