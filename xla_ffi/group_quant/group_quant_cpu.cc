@@ -246,19 +246,13 @@ struct Avx512 {
 
 #endif  // defined(__x86_64__)
 
-#if defined(__x86_64__)
-template <typename T>
-constexpr bool kHasAvx512 = !std::is_same<T, F16>::value;
-#else
-template <typename T>
-constexpr bool kHasAvx512 = false;
-#endif
-
 template <template <typename, int> typename Kernel, typename T, int kBitWidth, typename Args>
 void RunOnIsa(const Args& args, const UnitRange& groups, Isa isa) {
-  if constexpr (kHasAvx512<T>) {
+#if defined(__x86_64__)
+  if constexpr (!std::is_same<T, F16>::value) {
     if (isa == Isa::kAvx512) return Avx512<T, kBitWidth>::Run(args, groups);
   }
+#endif
   RunOn<Kernel<T, kBitWidth>>(isa, args, groups);
 }
 
