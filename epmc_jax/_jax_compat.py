@@ -20,7 +20,6 @@ from jax.extend.core import JaxprEqn as JaxprEqn
 from jax.extend.core import Literal as Literal
 from jax.extend.core import Primitive
 from jax.extend.core import Var as Var
-from jax.extend.core import jaxpr_as_fun as jaxpr_as_fun
 
 INLINED_CALLS = frozenset(
     {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "remat_call"}

@@ -1,4 +1,4 @@
-"""A planned function as one differentiable region, its loops and branches entered."""
+"""A planned function as one differentiable region, its loops entered."""
 
 from __future__ import annotations
 
