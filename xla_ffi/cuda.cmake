@@ -34,9 +34,12 @@ if(EPMC_EMULATOR)
   epmc_emulate(_epmc_cuda_emulated -O1)
   set_target_properties(_epmc_cuda_emulated PROPERTIES PREFIX "" SUFFIX ".so")
 
-  add_executable(emulated_kernels_test emulator/kernels_test.cc common/isa.cc
-    ${epmc_emulated_sources} bit_mask/bit_mask_cpu.cc group_quant/group_quant_cpu.cc)
-  epmc_emulate(emulated_kernels_test -O1 -fsanitize=address,undefined)
+  foreach(codec IN LISTS EPMC_CUDA_CODECS)
+    add_executable(${codec}_emulated_test ${codec}/${codec}_emulated_test.cc
+      ${codec}/${codec}_cpu.cc common/isa.cc ${CMAKE_CURRENT_BINARY_DIR}/${codec}_cuda_emulated.cc
+      emulator/collectives.cc emulator/launch.cc)
+    epmc_emulate(${codec}_emulated_test -O1 -fsanitize=address,undefined)
+  endforeach()
   add_executable(planted_bugs
     emulator/planted_bugs.cc emulator/collectives.cc emulator/launch.cc)
   epmc_emulate(planted_bugs -O1 -fsanitize=address,undefined)

@@ -12,7 +12,13 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 BUILD = ROOT / "build" / "emulator"
-BUILT = ("_epmc_cuda_emulated", "emulated_kernels_test", "planted_bugs")
+# The codecs that have a CUDA kernel: folders of xla_ffi.
+CODECS = ("bit_mask", "group_quant")
+BUILT = (
+    "_epmc_cuda_emulated",
+    "planted_bugs",
+    *(f"{codec}_emulated_test" for codec in CODECS),
+)
 TARGETS = (
     "epmc_pin",
     "epmc_bit_mask_encode",

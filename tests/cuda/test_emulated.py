@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from epmc_jax.codecs import BitMask, GroupQuant
+from tests.cuda.conftest import CODECS as KERNEL_FOLDERS
 
 FORWARD, REVERSE, RANDOM = range(3)
 CODECS = (
@@ -84,8 +85,9 @@ def test_wrong_sizes_are_named(emulator):
         _call(kernel, jax.ShapeDtypeStruct((3, 16), jnp.uint8), x, bit_width=3)
 
 
-def test_kernels_under_sanitizers_in_all_orders(emulator_build):
-    """Shapes, types, widths, groups and orders: about 1000 cases in C++."""
-    command = [emulator_build / "emulated_kernels_test"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+@pytest.mark.parametrize("codec", KERNEL_FOLDERS)
+def test_kernels_under_sanitizers_in_all_orders(emulator_build, codec):
+    """Shapes, types, parameters and orders, in C++."""
+    command = [emulator_build / f"{codec}_emulated_test"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
