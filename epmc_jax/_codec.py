@@ -110,6 +110,12 @@ class AbstractCodec(abc.ABC):
         del site_hash
         return self
 
+    def mask_codec(self, dtype: Any) -> AbstractCodec | None:
+        """The codec that decodes the bytes of `x`, an array of `dtype` without negative
+        numbers, to `x > 0`, exactly; None if the bytes do not tell."""
+        del dtype
+        return None
+
     def encode_kernel(self, dtype: Any) -> Kernel | None:
         """The native encoder of arrays of `dtype`, None if there is none."""
         del dtype

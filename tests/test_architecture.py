@@ -24,7 +24,7 @@ LAYERS = (
 # Order within the pass.
 PASSES = (
     {"program"},
-    {"exactness", "ranges", "cut"},
+    {"exactness", "ranges", "cut", "masks"},
     {"chains", "rewrites", "description"},
     {"selection"},
     {"execution"},

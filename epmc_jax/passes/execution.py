@@ -164,6 +164,7 @@ class _Backward:
     def _is_residual(self, value: Value) -> bool:
         return (
             value in self.stored
+            or value in self.selection.masks
             or value in self.selection.recompute
             or value in self.at_hand
         )
@@ -185,6 +186,8 @@ class _Backward:
                 stack.pop()
             elif wanted in self.stored:
                 self._decode(self.stored[wanted])
+            elif wanted in self.selection.masks:
+                self._decode_mask(wanted)
             else:
                 op = self.selection.recompute[wanted]
                 missing = [v for v in op.values if not self._has(v)]
@@ -212,6 +215,14 @@ class _Backward:
             inputs[largest] = pin(inputs[largest], *self.tie)
         self.decoded.update(zip(op.outputs, op.call(*inputs), strict=True))
 
+    def _decode_mask(self, mask: Value) -> None:
+        """`y > 0` from the bytes of `y`, without decoding it."""
+        array = self.selection.masks[mask]
+        codec = self.stored[array].codec.mask_codec(array.dtype)
+        assert codec is not None
+        encoded = Encoded(self.saved[array], codec, mask.shape, mask.dtype)
+        self.decoded[mask] = codec.decode(encoded, after=self.tie)
+
     def _decode(self, stored: Stored) -> None:
         saved, value = self.saved[stored.value], stored.value
         if not isinstance(stored.codec, Raw):
@@ -229,7 +240,9 @@ class _Backward:
 def values_read_before_residuals(selection: Selection) -> set[Value]:
     """Values on the way to an operation that needs a stored array: not yet
     gradients."""
-    residuals = {s.value for s in selection.stored} | set(selection.recompute)
+    residuals = {s.value for s in selection.stored}.union(
+        selection.recompute, selection.masks
+    )
     found: set[Value] = set()
     for op in reversed(selection.program.backward):
         goes_on = not found.isdisjoint(op.outputs)

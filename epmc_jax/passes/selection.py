@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax._codec import AbstractCodec
@@ -14,6 +14,7 @@ from epmc_jax.passes import exactness
 from epmc_jax.passes.chains import ends_of_chains
 from epmc_jax.passes.cut import minimum_cut
 from epmc_jax.passes.description import Describer
+from epmc_jax.passes.masks import masked_array, masks_told_by
 from epmc_jax.passes.program import (
     NestedResidual,
     Op,
@@ -21,7 +22,6 @@ from epmc_jax.passes.program import (
     Value,
     is_discrete,
     is_float,
-    is_zero_scalar,
     itemsize,
     producers,
 )
@@ -68,12 +68,16 @@ class Stored:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Selection:
-    """The stored values, and the operations that recompute all else from them."""
+    """The stored values, and the operations that recompute all else from them.
+
+    `masks`: `{mask: y}`, masks `y > 0` that the encoded bytes of `y` tell.
+    """
 
     program: Program
     stored: list[Stored]
     kept_arguments: list[Value]
     recompute: dict[Value, Op]
+    masks: dict[Value, Value]
     notes: list[str]
 
 
@@ -167,8 +171,11 @@ class _Selector:
             nbytes = codec.encoded_nbytes(value.shape, value.dtype)
         return nbytes + _BYTES_PER_RESIDUAL + value.nbytes * _DENSE_SHARE
 
-    def is_lossless(self, values: Iterable[Value]) -> bool:
-        return all(self.codec(v)[0].exact for v in values)
+    def tells_mask(self, value: Value) -> bool:
+        """True where the encoded bytes of `value`, a ReLU's output, give its mask."""
+        if value not in self.describer.relu:
+            return False
+        return self.codec(value)[0].mask_codec(value.dtype) is not None
 
 
 def select(
@@ -181,9 +188,25 @@ def select(
     if callable(policy.recompute):
         chosen = sources
     else:
-        costs = {v: selector.cost(v) for v in nodes}
-        chosen = minimum_cut(costs, edges, sources, targets)
+        chosen = minimum_cut(_costs(selector, nodes, sources), edges, sources, targets)
     return _finish(selector, targets, chosen)
+
+
+def _costs(
+    selector: _Selector, nodes: Iterable[Value], sources: Collection[Value]
+) -> dict[Value, float]:
+    """The price of storing each value; less for one that makes a mask needless.
+
+    A mask that cannot be recomputed is needed in any case, so what it costs is saved
+    where the array that tells it is stored.
+    """
+    costs = {v: selector.cost(v) for v in nodes}
+    told_by = masks_told_by(
+        filter(selector.tells_mask, nodes), sources, selector.made_by
+    )
+    for mask, array in told_by.items():
+        costs[array] -= costs[mask]
+    return costs
 
 
 def _graph(selector: _Selector, targets: Sequence[Value]):
@@ -238,6 +261,10 @@ def _finish(
     selector: _Selector, targets: Sequence[Value], chosen: set[Value]
 ) -> Selection:
     """Keeps what the targets really need, and notes how the rest is recomputed."""
+    told_by = masks_told_by(
+        filter(selector.tells_mask, chosen), chosen, selector.made_by
+    )
+    masks: dict[Value, Value] = {}
     recompute: dict[Value, Op] = {}
     arguments: set[Value] = set()
     used: set[Value] = set()
@@ -250,7 +277,10 @@ def _finish(
         if value in seen:
             continue
         seen.add(value)
-        if value in chosen:
+        if value in told_by:
+            masks[value] = told_by[value]
+            used.add(told_by[value])
+        elif value in chosen:
             used.add(value)
         elif value in selector.made_by:
             op = selector.made_by[value]
@@ -264,6 +294,7 @@ def _finish(
         stored=[_stored(selector, v) for v in order if v in used],
         kept_arguments=[v for v in order if v in arguments],
         recompute={v: op for v, op in recompute.items() if v not in used},
+        masks=masks,
         notes=_notes(selector),
     )
 
@@ -293,10 +324,7 @@ def _stored(selector: _Selector, value: Value) -> Stored:
 
 def _mask_source(selector: _Selector, mask: Value) -> Value:
     """`y` where the mask is `y > 0` of an array that is written to memory anyway."""
-    op = selector.made_by.get(mask)
-    if op is None or op.name != "gt" or not isinstance(op.inputs[0], Value):
-        return mask
-    from_float = is_float(op.inputs[0]) and is_zero_scalar(op.inputs[1])
-    readers = (o for o in selector.program.forward if op.inputs[0] in o.values)
+    array = masked_array(mask, selector.made_by)
+    readers = (op for op in selector.program.forward if array in op.values)
     written = any(not exactness.is_cheap(reader) for reader in readers)
-    return op.inputs[0] if from_float and written else mask
+    return array if array is not None and written else mask
