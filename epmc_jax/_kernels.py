@@ -30,6 +30,7 @@ _CPU_TARGETS = (
     "epmc_int_pack_decode",
     "epmc_max_pool",
     "epmc_pool_gradient",
+    "epmc_relu_gradient",
 )
 
 # What else there is runs as jnp code on GPUs, where XLA fuses it. The library has an

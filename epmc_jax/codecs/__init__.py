@@ -1,6 +1,7 @@
 """The codecs: one frozen dataclass each. `docs/formats.md` has their bytes."""
 
 from epmc_jax._codec import AbstractCodec, Encoded
+from epmc_jax.codecs._masking import relu_gradient
 from epmc_jax.codecs._pooling import max_pool, pool_gradient
 from epmc_jax.codecs.bit_mask import BitMask
 from epmc_jax.codecs.group_quant import GroupQuant
@@ -18,4 +19,5 @@ __all__ = [
     "Raw",
     "max_pool",
     "pool_gradient",
+    "relu_gradient",
 ]

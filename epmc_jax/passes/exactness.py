@@ -21,8 +21,8 @@ _ELEMENTWISE = frozenset(
     copy_p
     cos cosh div erf erf_inv erfc exp exp2 expm1 imag integer_pow log log1p log2
     logistic max min mul mul_no_cse neg one_minus_square polynomial pow real
-    reduce_precision rsqrt select_n sin sinh sqrt square stop_gradient sub tan
-    tanh""".split()
+    reduce_precision relu_gradient rsqrt select_n sin sinh sqrt square stop_gradient
+    sub tan tanh""".split()
 )
 _MOVES = frozenset(
     """broadcast_in_dim concatenate expand_dims name pad pcast pvary reshape rev slice

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from epmc_jax._codec import Encoded
 from epmc_jax._ordering import materialized, pin
-from epmc_jax.codecs import Raw
+from epmc_jax.codecs import BitMask, Raw, relu_gradient
 from epmc_jax.passes.exactness import is_cheap, is_reduction
 from epmc_jax.passes.program import Constant, Op, Value, is_float, live_ops
 from epmc_jax.passes.selection import Selection, Stored
@@ -141,8 +141,7 @@ class _Backward:
         ):
             self.env.update(dict.fromkeys(op.outputs, ZERO))
             return
-        outs = op.call(*(self._input(x) for x in op.inputs))
-        self.env.update(zip(op.outputs, outs, strict=True))
+        self.env.update(zip(op.outputs, self._call(op), strict=True))
         if is_cheap(op):
             return
         ends_layer = not is_reduction(op)
@@ -151,6 +150,13 @@ class _Backward:
                 self.untied_gradients.append(self.env[value])
             elif ends_layer:
                 self._end_layer(value)
+
+    def _call(self, op: Op) -> list[Any]:
+        if op.name == "relu_gradient":
+            mask, ct = op.values[0], op.inputs[1]
+            if mask in self.stored and isinstance(self.stored[mask].codec, BitMask):
+                return [relu_gradient(self.saved[mask], self._input(ct))]
+        return op.call(*(self._input(x) for x in op.inputs))
 
     def _end_layer(self, value: Value) -> None:
         """The cotangent `value` leaves a layer: the layer's gradients come before

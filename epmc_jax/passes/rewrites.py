@@ -37,6 +37,7 @@ def rewrite(program: Program, choose_pool: ChoosePool) -> Program:
     program = _mask_from_relu_output(program)
     program = _pool_gradient_from_index(program, choose_pool)
     program = _mask_after_pool(program)
+    program = _relu_gradients(program)
     return _without_dead_ops(program)
 
 
@@ -184,7 +185,8 @@ def _mask_after_pool(program: Program) -> Program:
         (select,) = mask_readers
         pooled = pool.outputs[0]
         mask = masks.setdefault(pooled, _positive(pooled, op))
-        masked = _where(mask.outputs[0], ct, select)
+        masked = _relu_gradient(mask.outputs[0], ct, select)
+        masked.outputs = [Value(ct.aval)]
         inputs: list[Value | Constant] = [op.values[0], masked.outputs[0]]
         scatter = dataclasses.replace(op, inputs=inputs, outputs=select.outputs)
         replaced[op], replaced[select] = [masked, scatter], []
@@ -225,11 +227,29 @@ def _positive(value: Value, like: Op) -> Op:
     )
 
 
-def _where(mask: Value, ct: Value, like: Op) -> Op:
+def _relu_gradients(program: Program) -> Program:
+    """`select_n(mask, zeros, ct)` as one operation, which can read the mask's bits."""
+    zeros = _zero_arrays(program)
+    forward = set(_forward_values(program))
+    backward = []
+    for op in program.backward:
+        mask = op.inputs[0] if op.name == "select_n" else None
+        if (
+            mask in forward
+            and mask.shape == op.outputs[0].shape
+            and len(op.inputs) == 3
+            and _is_zero(op.inputs[1], zeros)
+        ):
+            op = _relu_gradient(mask, op.inputs[2], op)
+        backward.append(op)
+    return dataclasses.replace(program, backward=backward)
+
+
+def _relu_gradient(mask: Value, ct: Value | Constant, like: Op) -> Op:
     return dataclasses.replace(
         like,
+        name="relu_gradient",
         inputs=[mask, ct],
-        outputs=[Value(ct.aval)],
         call=lambda mask, ct: [lax.select(mask, ct, jnp.zeros_like(ct))],
     )
 

@@ -39,6 +39,17 @@ def test_the_mask_of_relu_is_one_bit():
     assert ("mask", "BitMask") in kinds
 
 
+def test_the_gradient_of_relu_reads_the_bits_of_its_mask():
+    def loss(w, x):
+        return ((jax.nn.relu(x @ w) @ w) ** 2).sum()
+
+    gradient = jax.jit(jax.grad(epmc_jax.compress(loss, policy=policies.precise())))
+    text = gradient.lower(W, X).as_text()
+    assert text.count("@epmc_relu_gradient") == 1
+    assert "@epmc_bit_mask_decode" not in text
+    assert relative_error(jax.grad(loss)(W, X), gradient(W, X)) < 0.02
+
+
 def test_batch_norm_stores_its_input_only():
     def loss(w, x):
         z = x @ w
