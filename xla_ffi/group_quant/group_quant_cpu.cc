@@ -171,26 +171,40 @@ struct DecodeKernel {
 
 #if defined(__x86_64__)
 
-// Whole groups with intrinsics; the last group of a row as everywhere else.
+// Whole groups with intrinsics; the last group of a row, groups that are not a multiple of
+// 64 and scales near the subnormal numbers as everywhere else. The scale of a group is
+// found before the group in front of it is encoded: its latency, about the time of an
+// encode, is hidden.
 template <typename T, int kBitWidth, bool kStochastic>
 EPMC_AVX512 void EncodeWithAvx512(const EncodeArgs& args, const UnitRange& range) {
   const int group_size = args.format.group_size;
   const RowLayout layout = LayoutOf(args.row_elements, kBitWidth, group_size);
+  const auto is_whole = [group_size](const GroupPlace& at) {
+    return at.count == group_size && group_size % 64 == 0;
+  };
+  const auto find = [&](int64_t unit) EPMC_AVX512 {
+    const GroupPlace at = PlaceOf(unit, layout.groups, args.row_elements, group_size);
+    if (!is_whole(at)) return GroupScale{};
+    return avx512::FindScale(static_cast<const T*>(args.x) + at.first, group_size, kBitWidth);
+  };
+  GroupScale next = range.first < range.last ? find(range.first) : GroupScale{};
   for (int64_t unit = range.first; unit < range.last; ++unit) {
     const GroupPlace at = PlaceOf(unit, layout.groups, args.row_elements, group_size);
-    if (at.count < group_size) {
+    const GroupScale scale = next;
+    if (unit + 1 < range.last) next = find(unit + 1);
+    const bool is_small = scale.step != 0.0f && scale.step < avx512::kSmallestFastStep;
+    if (!is_whole(at) || is_small) {
       EncodeKernel<T, kBitWidth>::Run(args, {unit, unit + 1});
       continue;
     }
     uint8_t* row = args.rows + at.row * layout.nbytes;
     uint8_t* codes = row + at.group * group_size * kBitWidth / 8;
-    const T* source = static_cast<const T*>(args.x) + at.first;
-    const GroupScale scale = avx512::FindScale(source, group_size, kBitWidth);
     if (scale.step == 0.0f) {
       memset(codes, 0, group_size * kBitWidth / 8);
     } else {
       const uint32_t key = GroupKey(args.format.seed, static_cast<uint32_t>(unit), scale);
-      avx512::EncodeGroup<kBitWidth, kStochastic>(source, group_size, scale, key, codes);
+      avx512::EncodeGroup<kBitWidth, kStochastic>(static_cast<const T*>(args.x) + at.first,
+                                                  group_size, scale, key, codes);
     }
     memcpy(row + layout.lo_offset + 4 * at.group, &scale.lo, 4);
     memcpy(row + layout.step_offset + 4 * at.group, &scale.step, 4);
@@ -249,9 +263,7 @@ struct Avx512 {
 template <template <typename, int> typename Kernel, typename T, int kBitWidth, typename Args>
 void RunOnIsa(const Args& args, const UnitRange& groups, Isa isa) {
 #if defined(__x86_64__)
-  if constexpr (!std::is_same<T, F16>::value) {
-    if (isa == Isa::kAvx512) return Avx512<T, kBitWidth>::Run(args, groups);
-  }
+  if (isa == Isa::kAvx512) return Avx512<T, kBitWidth>::Run(args, groups);
 #endif
   RunOn<Kernel<T, kBitWidth>>(isa, args, groups);
 }

@@ -130,6 +130,36 @@ void TestBypassingTheCache() {
   }
 }
 
+// Groups from 2^-149 up to the largest numbers, zeros of both signs, subnormal numbers beside
+// normal ones, and with each of them NaN or infinity once: all instruction sets agree.
+template <typename T>
+void TestAnyBits() {
+  constexpr int64_t kElements = 64;
+  constexpr int kGroups = 3000;
+  std::vector<float> x(kElements * kGroups);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const uint32_t group = Mix(static_cast<uint32_t>(i / kElements) + 1);
+    const uint32_t hash = Mix(static_cast<uint32_t>(i) + 7777);
+    // Exponents of a group are in a window of 32 below its largest.
+    const int64_t largest = group % 254 + 1;
+    const int64_t exponent = std::max<int64_t>(0, largest - (hash >> 23) % 32);
+    const uint32_t sign = group & 0x400 ? hash & 0x80000000u : 0;
+    x[i] = BitsToFloat(sign | static_cast<uint32_t>(exponent) << 23 | (hash & 0x7fffffu));
+    if (hash % 16 == 0) x[i] = std::copysign(0.0f, x[i]);
+    if (hash % 4001 == 0) x[i] = BitsToFloat(hash & 1 ? 0x7f800001u : 0xff800000u);
+  }
+  const std::vector<T> converted = ConvertedTo<T>(x);
+  for (bool is_stochastic : {false, true}) {
+    for (int bit_width : {2, 4, 8}) {
+      const Format format{bit_width, kElements, is_stochastic, 3};
+      const auto encoded = Encode(converted, kElements * kGroups, format, Isa::kBaseline);
+      for (Isa isa : RunnableIsas()) {
+        EPMC_CHECK(Encode(converted, kElements * kGroups, format, isa) == encoded);
+      }
+    }
+  }
+}
+
 // The mean of many encodings is the number itself.
 void TestStochasticIsUnbiased() {
   std::vector<F32> x(32, F32{0.3f});
@@ -157,6 +187,9 @@ int main() {
   epmc::group_quant::TestNonFiniteGroupsDecodeToNan();
   epmc::group_quant::TestStochasticIsUnbiased();
   epmc::group_quant::TestBypassingTheCache();
+  epmc::group_quant::TestAnyBits<epmc::F32>();
+  epmc::group_quant::TestAnyBits<epmc::Bf16>();
+  epmc::group_quant::TestAnyBits<epmc::F16>();
   for (int bit_width : {2, 4, 8}) {
     for (int group_size : {32, 256, 1024}) {
       for (int64_t elements : {1, 33, 256, 1000, 2048}) {
