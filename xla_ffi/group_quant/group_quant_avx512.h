@@ -7,23 +7,14 @@
 
 #if defined(__x86_64__)
 
-// GCC 12 takes the deliberately undefined registers of its own header for mistakes.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#include <immintrin.h>
-#pragma GCC diagnostic pop
-
 #include <cstdint>
 
 #include "xla_ffi/common/isa.h"
+#include "xla_ffi/common/x86.h"
 #include "xla_ffi/group_quant/group_quant.h"
+#include "xla_ffi/group_quant/group_quant_simd.h"
 
 namespace epmc::group_quant::avx512 {
-
-// A group is read twice, the second time from the first cache: no load of the next one is
-// on its way then unless it is asked for. A quarter faster than without (Zen 5, f32).
-constexpr int kPrefetchNbytes = 6144;
 
 template <typename T>
 EPMC_AVX512 inline void Prefetch(const T* x) {
@@ -46,13 +37,6 @@ EPMC_AVX512 inline __m512 Load(const Bf16* x) {
 EPMC_AVX512 inline __m512 Load(const F16* x) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
 }
-
-// Smallest and largest element of a group, as OrderedKey of their flushed bits. Flushing
-// keeps the order, so it is done once, at the end.
-struct KeyRange {
-  int32_t lo;
-  int32_t hi;
-};
 
 // Floats as they are, not as integer keys: 3 operations per 16 elements in place of 8. What
 // minps makes of a NaN does not matter: x * 0 tells of NaN and infinity.
@@ -112,12 +96,6 @@ EPMC_AVX512 inline KeyRange FindRange(const Half* x, int group_size) {
   return {KeyOfHalf<Half>(MinOfHalves(lo)), KeyOfHalf<Half>(largest)};
 }
 
-template <typename T>
-EPMC_AVX512 inline GroupScale FindScale(const T* x, int group_size, int bit_width) {
-  const KeyRange range = FindRange(x, group_size);
-  return ScaleOf(range.lo, range.hi, bit_width);
-}
-
 // `Mix` of dither.h.
 EPMC_AVX512 inline __m512i MixAll(__m512i x) {
   x = _mm512_xor_si512(x, _mm512_srli_epi32(x, 16));
@@ -137,14 +115,12 @@ struct EncodeConstants {
 //
 // Elements are not flushed. A subnormal x counts as 0 all the same: with |lo| >= 2^-101,
 // x - lo rounds to -lo; with a smaller one, |x - lo| < 2^-100 comes to less than 2^-16 for
-// every step that kSmallestFastStep lets pass.
+// every step that kSmallestFastStep (group_quant_simd.h) lets pass.
 template <typename T>
 EPMC_AVX512 inline __m512i Scaled16(const T* x, const EncodeConstants& c, __m512i dither16) {
   const __m512 scaled = _mm512_mul_ps(_mm512_sub_ps(Load(x), c.lo), c.inv16);
   return _mm512_add_epi32(_mm512_cvttps_epi32(scaled), dither16);
 }
-
-constexpr float kSmallestFastStep = 0x1p-68f;  // 65536 / step is below 2^84
 
 // The codes of 16 elements in `a` and of 16 in `b`, 16 bits each.
 EPMC_AVX512 inline __m512i Codes(__m512i a, __m512i b, const EncodeConstants& c) {
@@ -177,39 +153,6 @@ EPMC_AVX512 inline void StoreTwoBlocks(__m512i low, __m512i high, uint8_t* out) 
   const __m256i moved = _mm256_or_si256(nibbles, upper);
   const __m256i halves = _mm256_permute4x64_epi64(moved, 0x08);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(halves));
-}
-
-template <int kBitWidth, bool kStochastic, typename T>
-EPMC_AVX512 void EncodeGroup(const T* x, int group_size, GroupScale scale, uint32_t key,
-                             uint8_t* out) {
-  const EncodeConstants c = {_mm512_set1_ps(scale.lo),
-                             _mm512_set1_ps(InverseStep16(scale.step)),
-                             _mm512_set1_epi16((1 << kBitWidth) - 1)};
-  const __m512i golden = _mm512_set1_epi32(static_cast<int32_t>(0x9e3779b9u));
-  const __m512i lanes =
-      _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  __m512i counter = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int32_t>(key)),
-                                     _mm512_mullo_epi32(lanes, golden));
-  const __m512i stride = _mm512_slli_epi32(golden, 4);  // 16 pairs
-  const __m512i low_half = _mm512_set1_epi32(0xffff);
-  __m512i dither[4];
-  for (__m512i& d : dither) d = _mm512_set1_epi32(kHalf16);
-  for (int i = 0; i < group_size; i += 64) {
-    if (kStochastic) {
-      const __m512i hash0 = MixAll(counter);
-      const __m512i hash1 = MixAll(_mm512_add_epi32(counter, stride));
-      counter = _mm512_add_epi32(counter, _mm512_slli_epi32(stride, 1));
-      dither[0] = _mm512_and_si512(hash0, low_half);
-      dither[1] = _mm512_srli_epi32(hash0, 16);
-      dither[2] = _mm512_and_si512(hash1, low_half);
-      dither[3] = _mm512_srli_epi32(hash1, 16);
-    }
-    const __m512i low = Codes(Scaled16(x + i, c, dither[0]),
-                              Scaled16(x + i + 32, c, dither[2]), c);
-    const __m512i high = Codes(Scaled16(x + i + 16, c, dither[1]),
-                               Scaled16(x + i + 48, c, dither[3]), c);
-    StoreTwoBlocks<kBitWidth>(low, high, out + i * kBitWidth / 8);
-  }
 }
 
 // The codes of one block of 32 elements, the first 16 in `a`.
@@ -265,19 +208,63 @@ EPMC_AVX512 inline void Store(__m512 x, F16* out) {
                       _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 }
 
-template <int kBitWidth, bool kBypass, typename T>
-EPMC_AVX512 void DecodeGroup(const uint8_t* codes, int group_size, GroupScale scale, T* out) {
-  const __m512 lo = _mm512_set1_ps(scale.lo);
-  const __m512 step = _mm512_set1_ps(scale.step);
-  for (int i = 0; i < group_size; i += kBlock) {
-    __m512i a, b;
-    LoadBlock<kBitWidth>(codes + i * kBitWidth / 8, &a, &b);
-    const __m512 low = _mm512_mul_ps(_mm512_cvtepi32_ps(a), step);
-    const __m512 high = _mm512_mul_ps(_mm512_cvtepi32_ps(b), step);
-    Store<kBypass>(_mm512_add_ps(lo, low), out + i);
-    Store<kBypass>(_mm512_add_ps(lo, high), out + i + 16);
+struct Simd {
+  static constexpr int kMultiple = 2 * kBlock;  // of group sizes
+
+  template <typename T>
+  EPMC_AVX512 static GroupScale FindScale(const T* x, int group_size, int bit_width) {
+    const KeyRange range = FindRange(x, group_size);
+    return ScaleOf(range.lo, range.hi, bit_width);
   }
-}
+
+  template <int kBitWidth, bool kStochastic, typename T>
+  EPMC_AVX512 static void EncodeGroup(const T* x, int group_size, GroupScale scale,
+                                      uint32_t key, uint8_t* out) {
+    const EncodeConstants c = {_mm512_set1_ps(scale.lo),
+                               _mm512_set1_ps(InverseStep16(scale.step)),
+                               _mm512_set1_epi16((1 << kBitWidth) - 1)};
+    const __m512i golden = _mm512_set1_epi32(static_cast<int32_t>(0x9e3779b9u));
+    const __m512i lanes =
+        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512i counter = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int32_t>(key)),
+                                       _mm512_mullo_epi32(lanes, golden));
+    const __m512i stride = _mm512_slli_epi32(golden, 4);  // 16 pairs
+    const __m512i low_half = _mm512_set1_epi32(0xffff);
+    __m512i dither[4];
+    for (__m512i& d : dither) d = _mm512_set1_epi32(kHalf16);
+    for (int i = 0; i < group_size; i += 64) {
+      if (kStochastic) {
+        const __m512i hash0 = MixAll(counter);
+        const __m512i hash1 = MixAll(_mm512_add_epi32(counter, stride));
+        counter = _mm512_add_epi32(counter, _mm512_slli_epi32(stride, 1));
+        dither[0] = _mm512_and_si512(hash0, low_half);
+        dither[1] = _mm512_srli_epi32(hash0, 16);
+        dither[2] = _mm512_and_si512(hash1, low_half);
+        dither[3] = _mm512_srli_epi32(hash1, 16);
+      }
+      const __m512i low = Codes(Scaled16(x + i, c, dither[0]),
+                                Scaled16(x + i + 32, c, dither[2]), c);
+      const __m512i high = Codes(Scaled16(x + i + 16, c, dither[1]),
+                                 Scaled16(x + i + 48, c, dither[3]), c);
+      StoreTwoBlocks<kBitWidth>(low, high, out + i * kBitWidth / 8);
+    }
+  }
+
+  template <int kBitWidth, bool kBypass, typename T>
+  EPMC_AVX512 static void DecodeGroup(const uint8_t* codes, int group_size,
+                                      GroupScale scale, T* out) {
+    const __m512 lo = _mm512_set1_ps(scale.lo);
+    const __m512 step = _mm512_set1_ps(scale.step);
+    for (int i = 0; i < group_size; i += kBlock) {
+      __m512i a, b;
+      LoadBlock<kBitWidth>(codes + i * kBitWidth / 8, &a, &b);
+      const __m512 low = _mm512_mul_ps(_mm512_cvtepi32_ps(a), step);
+      const __m512 high = _mm512_mul_ps(_mm512_cvtepi32_ps(b), step);
+      Store<kBypass>(_mm512_add_ps(lo, low), out + i);
+      Store<kBypass>(_mm512_add_ps(lo, high), out + i + 16);
+    }
+  }
+};
 
 }  // namespace epmc::group_quant::avx512
 

@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cstring>
-#include <type_traits>
 
 #include "xla_ffi/group_quant/group_quant.h"
+#include "xla_ffi/group_quant/group_quant_avx2.h"
 #include "xla_ffi/group_quant/group_quant_avx512.h"
 #include "xla_ffi/group_quant/kernels.h"
 
@@ -171,28 +171,28 @@ struct DecodeKernel {
 
 #if defined(__x86_64__)
 
-// Whole groups with intrinsics; the last group of a row, groups that are not a multiple of
-// 64 and scales near the subnormal numbers as everywhere else. The scale of a group is
+// Whole groups with intrinsics; the last group of a row, sizes that Simd does not take and
+// scales near the subnormal numbers as everywhere else. The scale of a group is
 // found before the group in front of it is encoded: its latency, about the time of an
 // encode, is hidden.
-template <typename T, int kBitWidth, bool kStochastic>
-EPMC_AVX512 void EncodeWithAvx512(const EncodeArgs& args, const UnitRange& range) {
+template <typename Simd, typename T, int kBitWidth, bool kStochastic>
+void EncodeGroups(const EncodeArgs& args, const UnitRange& range) {
   const int group_size = args.format.group_size;
   const RowLayout layout = LayoutOf(args.row_elements, kBitWidth, group_size);
   const auto is_whole = [group_size](const GroupPlace& at) {
-    return at.count == group_size && group_size % 64 == 0;
+    return at.count == group_size && group_size % Simd::kMultiple == 0;
   };
-  const auto find = [&](int64_t unit) EPMC_AVX512 {
+  const auto find = [&](int64_t unit) {
     const GroupPlace at = PlaceOf(unit, layout.groups, args.row_elements, group_size);
     if (!is_whole(at)) return GroupScale{};
-    return avx512::FindScale(static_cast<const T*>(args.x) + at.first, group_size, kBitWidth);
+    return Simd::FindScale(static_cast<const T*>(args.x) + at.first, group_size, kBitWidth);
   };
   GroupScale next = range.first < range.last ? find(range.first) : GroupScale{};
   for (int64_t unit = range.first; unit < range.last; ++unit) {
     const GroupPlace at = PlaceOf(unit, layout.groups, args.row_elements, group_size);
     const GroupScale scale = next;
     if (unit + 1 < range.last) next = find(unit + 1);
-    const bool is_small = scale.step != 0.0f && scale.step < avx512::kSmallestFastStep;
+    const bool is_small = scale.step != 0.0f && scale.step < kSmallestFastStep;
     if (!is_whole(at) || is_small) {
       EncodeKernel<T, kBitWidth>::Run(args, {unit, unit + 1});
       continue;
@@ -203,8 +203,8 @@ EPMC_AVX512 void EncodeWithAvx512(const EncodeArgs& args, const UnitRange& range
       memset(codes, 0, group_size * kBitWidth / 8);
     } else {
       const uint32_t key = GroupKey(args.format.seed, static_cast<uint32_t>(unit), scale);
-      avx512::EncodeGroup<kBitWidth, kStochastic>(static_cast<const T*>(args.x) + at.first,
-                                                  group_size, scale, key, codes);
+      Simd::template EncodeGroup<kBitWidth, kStochastic>(
+          static_cast<const T*>(args.x) + at.first, group_size, scale, key, codes);
     }
     memcpy(row + layout.lo_offset + 4 * at.group, &scale.lo, 4);
     memcpy(row + layout.step_offset + 4 * at.group, &scale.step, 4);
@@ -212,14 +212,8 @@ EPMC_AVX512 void EncodeWithAvx512(const EncodeArgs& args, const UnitRange& range
   }
 }
 
-template <typename T, int kBitWidth>
-void EncodeAvx512(const EncodeArgs& args, const UnitRange& groups) {
-  if (args.format.is_stochastic) return EncodeWithAvx512<T, kBitWidth, true>(args, groups);
-  EncodeWithAvx512<T, kBitWidth, false>(args, groups);
-}
-
-template <typename T, int kBitWidth, bool kBypass>
-EPMC_AVX512 void DecodeWithAvx512(const DecodeArgs& args, const UnitRange& range) {
+template <typename Simd, typename T, int kBitWidth, bool kBypass>
+void DecodeGroups(const DecodeArgs& args, const UnitRange& range) {
   const int group_size = args.format.group_size;
   const RowLayout layout = LayoutOf(args.row_elements, kBitWidth, group_size);
   for (int64_t unit = range.first; unit < range.last; ++unit) {
@@ -232,40 +226,39 @@ EPMC_AVX512 void DecodeWithAvx512(const DecodeArgs& args, const UnitRange& range
     GroupScale scale;
     memcpy(&scale.lo, row + layout.lo_offset + 4 * at.group, 4);
     memcpy(&scale.step, row + layout.step_offset + 4 * at.group, 4);
-    avx512::DecodeGroup<kBitWidth, kBypass>(row + at.group * group_size * kBitWidth / 8,
-                                             group_size, scale,
-                                             static_cast<T*>(args.x) + at.first);
+    Simd::template DecodeGroup<kBitWidth, kBypass>(
+        row + at.group * group_size * kBitWidth / 8, group_size, scale,
+        static_cast<T*>(args.x) + at.first);
   }
   if (kBypass) _mm_sfence();
 }
 
-template <typename T, int kBitWidth>
-void DecodeAvx512(const DecodeArgs& args, const UnitRange& groups) {
+template <typename Simd, typename T, int kBitWidth>
+void RunWith(const EncodeArgs& args, const UnitRange& groups) {
+  if (args.format.is_stochastic) return EncodeGroups<Simd, T, kBitWidth, true>(args, groups);
+  EncodeGroups<Simd, T, kBitWidth, false>(args, groups);
+}
+
+template <typename Simd, typename T, int kBitWidth>
+void RunWith(const DecodeArgs& args, const UnitRange& groups) {
   // Streaming stores need whole cache lines: rows that start at multiples of 64 bytes.
   const bool is_aligned = reinterpret_cast<uintptr_t>(args.x) % 64 == 0 &&
                           args.row_elements * sizeof(T) % 64 == 0;
-  if (args.bypass_cache && is_aligned) return DecodeWithAvx512<T, kBitWidth, true>(args, groups);
-  DecodeWithAvx512<T, kBitWidth, false>(args, groups);
+  if (args.bypass_cache && is_aligned) {
+    return DecodeGroups<Simd, T, kBitWidth, true>(args, groups);
+  }
+  DecodeGroups<Simd, T, kBitWidth, false>(args, groups);
 }
-
-template <typename T, int kBitWidth>
-struct Avx512 {
-  static void Run(const EncodeArgs& args, const UnitRange& groups) {
-    EncodeAvx512<T, kBitWidth>(args, groups);
-  }
-  static void Run(const DecodeArgs& args, const UnitRange& groups) {
-    DecodeAvx512<T, kBitWidth>(args, groups);
-  }
-};
 
 #endif  // defined(__x86_64__)
 
 template <template <typename, int> typename Kernel, typename T, int kBitWidth, typename Args>
-void RunOnIsa(const Args& args, const UnitRange& groups, Isa isa) {
+void RunOnIsa(const Args& args, const UnitRange& groups, [[maybe_unused]] Isa isa) {
 #if defined(__x86_64__)
-  if (isa == Isa::kAvx512) return Avx512<T, kBitWidth>::Run(args, groups);
+  if (isa == Isa::kAvx512) return RunWith<avx512::Simd, T, kBitWidth>(args, groups);
+  if (isa == Isa::kAvx2) return RunWith<avx2::Simd, T, kBitWidth>(args, groups);
 #endif
-  RunOn<Kernel<T, kBitWidth>>(isa, args, groups);
+  Kernel<T, kBitWidth>::Run(args, groups);
 }
 
 template <template <typename, int> typename Kernel, typename T, typename Args>

@@ -1,0 +1,25 @@
+// What the vectorised kernels of GroupQuant share, whatever the width of their registers.
+#ifndef EPMC_GROUP_QUANT_GROUP_QUANT_SIMD_H_
+#define EPMC_GROUP_QUANT_GROUP_QUANT_SIMD_H_
+
+#include <cstdint>
+
+namespace epmc::group_quant {
+
+// A group is read twice, the second time from the first cache: no load of the next one is
+// on its way then unless it is asked for. A quarter faster than without (Zen 5, f32).
+constexpr int kPrefetchNbytes = 6144;
+
+// Below, elements must be flushed one by one (65536 / step is 2^84 and more).
+constexpr float kSmallestFastStep = 0x1p-68f;
+
+// Smallest and largest element of a group, as OrderedKey of their flushed bits. Flushing
+// keeps the order, so it is done once, at the end.
+struct KeyRange {
+  int32_t lo;
+  int32_t hi;
+};
+
+}  // namespace epmc::group_quant
+
+#endif  // EPMC_GROUP_QUANT_GROUP_QUANT_SIMD_H_
