@@ -250,7 +250,7 @@ template <template <typename, int> typename Kernel, typename T, int kBitWidth, t
 void RunOnIsa(const Args& args, const UnitRange& groups, Isa isa) {
 #if defined(__x86_64__)
   if constexpr (!std::is_same<T, F16>::value) {
-    if (isa == Isa::kAvx512) return Avx512<T, kBitWidth>::Run(args, groups);
+    if (isa >= Isa::kAvx512) return Avx512<T, kBitWidth>::Run(args, groups);
   }
 #endif
   RunOn<Kernel<T, kBitWidth>>(isa, args, groups);
