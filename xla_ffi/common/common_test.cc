@@ -72,6 +72,12 @@ void TestSpans() {
   }
 }
 
+void TestNamesOfInstructionSets() {
+  EPMC_CHECK(IsaNamed("scalar") == Isa::kBaseline && IsaNamed("avx2") == Isa::kAvx2);
+  EPMC_CHECK(IsaNamed("avx512") == Isa::kAvx512 && IsaNamed("vbmi2") == Isa::kAvx512Vbmi2);
+  EPMC_CHECK(!IsaNamed("AVX2") && !IsaNamed("avx-512") && !IsaNamed(""));
+}
+
 }  // namespace
 }  // namespace epmc
 
@@ -81,4 +87,5 @@ int main() {
   epmc::TestHalvesRoundToEven();
   epmc::TestFlushing();
   epmc::TestSpans();
+  epmc::TestNamesOfInstructionSets();
 }

@@ -15,8 +15,9 @@ namespace epmc {
 // The instruction sets this processor can run, the baseline first.
 inline std::vector<Isa> RunnableIsas() {
   std::vector<Isa> isas{Isa::kBaseline};
-  if (BestIsa() != Isa::kBaseline) isas.push_back(Isa::kAvx2);
-  if (BestIsa() == Isa::kAvx512) isas.push_back(Isa::kAvx512);
+  for (Isa isa : {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vbmi2}) {
+    if (isa <= BestIsa()) isas.push_back(isa);
+  }
   return isas;
 }
 

@@ -255,7 +255,7 @@ void RunWith(const DecodeArgs& args, const UnitRange& groups) {
 template <template <typename, int> typename Kernel, typename T, int kBitWidth, typename Args>
 void RunOnIsa(const Args& args, const UnitRange& groups, [[maybe_unused]] Isa isa) {
 #if defined(__x86_64__)
-  if (isa == Isa::kAvx512) return RunWith<avx512::Simd, T, kBitWidth>(args, groups);
+  if (isa >= Isa::kAvx512) return RunWith<avx512::Simd, T, kBitWidth>(args, groups);
   if (isa == Isa::kAvx2) return RunWith<avx2::Simd, T, kBitWidth>(args, groups);
 #endif
   Kernel<T, kBitWidth>::Run(args, groups);
