@@ -29,6 +29,8 @@ _CPU_TARGETS = (
     "epmc_int_pack_encode",
     "epmc_int_pack_decode",
     "epmc_max_pool",
+    "epmc_narrow_encode",
+    "epmc_narrow_decode",
     "epmc_pool_gradient",
 )
 
