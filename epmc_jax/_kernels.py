@@ -24,6 +24,8 @@ _CPU_TARGETS = (
     "epmc_pin",
     "epmc_bit_mask_encode",
     "epmc_bit_mask_decode",
+    "epmc_csr_encode",
+    "epmc_csr_decode",
     "epmc_group_quant_encode",
     "epmc_group_quant_decode",
     "epmc_int_pack_encode",

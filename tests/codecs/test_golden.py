@@ -12,6 +12,7 @@ import pytest
 
 from epmc_jax.codecs import (
     BitMask,
+    Csr,
     Encoded,
     GroupQuant,
     IntPack,
@@ -27,6 +28,7 @@ POOL = PoolIndex(
 CASES = {
     "raw": Raw(),
     "bit_mask": BitMask(),
+    "csr": Csr(capacity=0.9999),
     "int_pack_5": IntPack(num_values=5),
     "narrow_bfloat16": Narrow(dtype="bfloat16"),
     "narrow_e4m3fn": Narrow(dtype="float8_e4m3fn", group_size=64),
