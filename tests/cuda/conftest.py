@@ -13,7 +13,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent.parent
 BUILD = ROOT / "build" / "emulator"
 # The codecs that have a CUDA kernel: folders of xla_ffi.
-CODECS = ("bit_mask", "group_quant")
+CODECS = ("bit_mask", "csr", "group_quant", "narrow")
 BUILT = (
     "_epmc_cuda_emulated",
     "planted_bugs",
@@ -23,8 +23,12 @@ TARGETS = (
     "epmc_pin",
     "epmc_bit_mask_encode",
     "epmc_bit_mask_decode",
+    "epmc_csr_encode",
+    "epmc_csr_decode",
     "epmc_group_quant_encode",
     "epmc_group_quant_decode",
+    "epmc_narrow_encode",
+    "epmc_narrow_decode",
 )
 
 

@@ -7,15 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from epmc_jax.codecs import BitMask, GroupQuant
+from epmc_jax.codecs import BitMask, Csr, GroupQuant, Narrow
 from tests.cuda.conftest import CODECS as KERNEL_FOLDERS
 
 FORWARD, REVERSE, RANDOM = range(3)
 CODECS = (
     BitMask(),
+    Csr(capacity=0.5),
+    Csr(capacity=0.9),
     GroupQuant(bit_width=2, group_size=32),
     GroupQuant(bit_width=4, rounding="stochastic", seed=9),
     GroupQuant(bit_width=8, group_size=1024),
+    Narrow(dtype="bfloat16"),
+    Narrow(dtype="float8_e4m3fn"),
+    Narrow(dtype="float8_e5m2", group_size=1024),
 )
 CASES = (
     ("float32", (3, 1000), FORWARD),
