@@ -13,7 +13,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent.parent
 BUILD = ROOT / "build" / "emulator"
 # The codecs that have a CUDA kernel: folders of xla_ffi.
-CODECS = ("bit_mask", "csr", "group_quant", "narrow")
+CODECS = ("bit_mask", "csr", "group_quant", "int_pack", "narrow")
 BUILT = (
     "_epmc_cuda_emulated",
     "planted_bugs",
@@ -27,6 +27,8 @@ TARGETS = (
     "epmc_csr_decode",
     "epmc_group_quant_encode",
     "epmc_group_quant_decode",
+    "epmc_int_pack_encode",
+    "epmc_int_pack_decode",
     "epmc_narrow_encode",
     "epmc_narrow_decode",
 )
