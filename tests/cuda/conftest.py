@@ -13,7 +13,14 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent.parent
 BUILD = ROOT / "build" / "emulator"
 # The codecs that have a CUDA kernel: folders of xla_ffi.
-CODECS = ("bit_mask", "csr", "group_quant", "int_pack", "narrow")
+CODECS = (
+    "bit_mask",
+    "csr",
+    "group_quant",
+    "int_pack",
+    "narrow",
+    "pool_index",
+)
 BUILT = (
     "_epmc_cuda_emulated",
     "planted_bugs",
@@ -29,8 +36,10 @@ TARGETS = (
     "epmc_group_quant_decode",
     "epmc_int_pack_encode",
     "epmc_int_pack_decode",
+    "epmc_max_pool",
     "epmc_narrow_encode",
     "epmc_narrow_decode",
+    "epmc_pool_gradient",
 )
 
 
