@@ -59,6 +59,10 @@ def _divide(x: Any, y: Any) -> Any:
     return x // np.where(y == 0, 1, y)
 
 
+def _remainder(x: Any, y: Any) -> Any:
+    return x % np.where(y == 0, 1, y)
+
+
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": np.add,
     "sub": np.subtract,
@@ -69,12 +73,14 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "or": np.bitwise_or,
     "xor": np.bitwise_xor,
     "div": _divide,
+    "rem": _remainder,
 }
 _UNARY: dict[str, Callable[[Any], Any]] = {
     "mov": lambda x: x,
     "cvta": lambda x: x,
     "neg": np.negative,
     "not": np.invert,
+    "popc": np.bitwise_count,
 }
 _SHIFTS = {"shl": _shift_left, "shr": _shift_right}
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
@@ -85,7 +91,9 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "eq": np.equal,
     "ne": np.not_equal,
     # True of NaN too: the u is for unordered.
+    "ltu": lambda x, y: ~(x >= y),
     "gtu": lambda x, y: ~(x <= y),
+    "num": lambda x, y: (x == x) & (y == y),  # neither is NaN
     "neu": lambda x, y: x != y,
 }
 
@@ -171,7 +179,7 @@ class Launch:
         name, operands = instruction.name, instruction.operands
         if name[0] in ("ld", "st"):
             return self._access(instruction, enabled)
-        if name[0] in ("shfl", "redux"):
+        if name[0] in ("shfl", "redux", "vote"):
             return self._exchange(instruction, enabled)
         if operands[0].startswith("{"):
             return self._split(name, operands, enabled)
@@ -269,10 +277,14 @@ class Launch:
         name, operands = instruction.name, instruction.operands
         if not enabled.reshape(-1, WARP).all(1)[self._warp[enabled]].all():
             raise PtxError(f"not all lanes of a warp are at {'.'.join(name)}")
-        dtype = _dtype(name[-1])
+        is_vote = name[0] == "vote"
+        dtype = np.bool_ if is_vote else _dtype(name[-1])
         values = np.broadcast_to(self._read(operands[1], dtype), self._count)
         lanes = values.reshape(-1, WARP)
-        if name[0] == "redux":
+        if is_vote:
+            ballot = lanes @ (np.uint64(1) << np.arange(WARP, dtype=np.uint64))
+            result = np.repeat(ballot.astype(np.uint32), WARP)
+        elif name[0] == "redux":
             reduce = {"min": np.min, "max": np.max}[name[2]]
             result = np.repeat(reduce(lanes, axis=1), WARP)
         else:

@@ -1,0 +1,95 @@
+"""The launches of `xla_ffi/group_quant/group_quant_cuda.cu`: a warp has a group."""
+
+import functools
+import struct
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from bench.cuda_kernels.launch import (
+    MANGLED,
+    ROW_ELEMENTS,
+    ROWS,
+    WARP_THREADS,
+    Budget,
+    Case,
+    Kernels,
+    Launch,
+    blocks_of_warps,
+    example,
+)
+from epmc_jax.codecs import GroupQuant
+
+_CODECS = {
+    "GroupQuant 8": GroupQuant(bit_width=8),
+    "GroupQuant 8 stochastic": GroupQuant(bit_width=8, rounding="stochastic"),
+    "GroupQuant 4": GroupQuant(bit_width=4),
+    "GroupQuant 4 stochastic": GroupQuant(bit_width=4, rounding="stochastic"),
+    "GroupQuant 2": GroupQuant(bit_width=2),
+}
+
+
+def _instance(codec: GroupQuant, dtype: str) -> str:
+    """The kernel's template arguments, as far as both kernels have them."""
+    loads = codec.group_size * jnp.dtype(dtype).itemsize // (16 * WARP_THREADS)
+    return f"INS_{MANGLED[dtype]}ELi{codec.bit_width}ELi{loads}E"
+
+
+def _arguments(codec: GroupQuant, arrays: tuple[Any, Any], *seed: int) -> Any:
+    groups = ROW_ELEMENTS // codec.group_size
+    nbytes = codec.row_nbytes(ROW_ELEMENTS, jnp.dtype("float32"))
+    layout = struct.pack("4q", groups, nbytes - 8 * groups, nbytes - 4 * groups, nbytes)
+    numbers = struct.pack("II", groups, ROWS * groups)
+    return (*arrays, ROW_ELEMENTS, layout, codec.group_size, *seed, numbers, 1)
+
+
+def _encode(codec: GroupQuant, dtype: str) -> Launch:
+    x = example(dtype)
+    expected = codec.encode_reference(jnp.asarray(x))
+    rows = np.zeros(expected.shape, np.uint8)
+    is_stochastic = codec.rounding == "stochastic"
+    return Launch(
+        symbol=f"EncodeKernel{_instance(codec, dtype)}Lb{int(is_stochastic)}E",
+        blocks=blocks_of_warps(x.size // codec.group_size),
+        arguments=_arguments(codec, (x, rows), codec.seed),
+        results=((rows, expected),),
+    )
+
+
+def _decode(codec: GroupQuant, dtype: str) -> Launch:
+    x = example(dtype)
+    encoded = codec.encode_reference(jnp.asarray(x))
+    rows, out = np.array(encoded), np.zeros_like(x)
+    return Launch(
+        symbol=f"DecodeKernel{_instance(codec, dtype)}",
+        blocks=blocks_of_warps(x.size // codec.group_size),
+        arguments=_arguments(codec, (rows, out)),
+        results=((out, codec.decode_reference(encoded, x.shape, x.dtype)),),
+    )
+
+
+def _cases() -> tuple[Case, ...]:
+    return tuple(
+        Case(f"{name} {kind}", functools.partial(prepare, codec))
+        for name, codec in _CODECS.items()
+        for kind, prepare in (("encode", _encode), ("decode", _decode))
+    )
+
+
+# A multiprocessor's 65536 registers are 1365 threads of 48, or 512 of 128; each has 32,
+# or 128, bytes on their way from memory: 43 KiB, or 64, are enough to hide its latency.
+# The larger are the kernels for groups of 1024.
+_LARGE = "(3F32ELi[248]ELi8|(4Bf16|3F16)ELi[248]ELi4)"
+
+KERNELS = Kernels(
+    folder="group_quant",
+    cases=_cases(),
+    budgets=(
+        Budget(f"EncodeKernelINS_{_LARGE}", registers=128, has_wide_loads=True),
+        Budget("EncodeKernel", registers=48, has_wide_loads=True),
+        # A thread loads the codes of 16 bytes of elements: 4 bytes, or 8.
+        Budget(f"DecodeKernelINS_{_LARGE}", registers=128, has_wide_loads=False),
+        Budget("DecodeKernel", registers=48, has_wide_loads=False),
+    ),
+)
