@@ -21,7 +21,7 @@ from bench.measure import interleaved_ms
 
 SUBJECTS = codecs_ours.SUBJECTS + codecs_others.SUBJECTS
 MEMCPY = "memcpy"
-ROUNDS = (3, 61)
+ROUNDS = (5, 61)
 """Least and most turns: as many as the seconds of a row allow."""
 
 

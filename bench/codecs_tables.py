@@ -41,15 +41,11 @@ class Table:
 
     def markdown(self) -> str:
         """The table as Markdown has it; the first column is text."""
-        lines = [" | ".join(self.header), "|".join(["---"] + ["---:"] * self._figures)]
-        lines += [" | ".join(cells) for cells in self.cells]
-        table = "\n".join(f"| {line} |" for line in lines)
+        rule = ["---"] + ["---:"] * (len(self.header) - 1)
+        lines = (self.header, rule, *self.cells)
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         notes = "".join(f"- {note}\n" for note in self.notes)
-        return f"{self.title}:\n\n{table}\n" + (f"\n{notes}" if notes else "")
-
-    @property
-    def _figures(self) -> int:
-        return len(self.header) - 1
+        return f"**{self.title}**\n\n{table}\n" + (f"\n{notes}" if notes else "")
 
 
 def tables(rows: Sequence[Row]) -> Iterator[Table]:
@@ -134,9 +130,9 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
             part = row["decoded_nbytes"] / row["raw_nbytes"]
             median = row["decode_per_memcpy"][1]
             yield (
-                f"{row['codec']} decodes to {part:.2g} of the raw bytes. Its decode and "
-                f"its bar count raw bytes; per decoded byte it is {part * median:.2f} of "
-                "memcpy."
+                f"{row['codec']} decodes to {part:.2g} of the raw bytes. Decode and "
+                f"its bar count raw bytes; per decoded byte it is {part * median:.2f} "
+                "of memcpy."
             )
 
 
