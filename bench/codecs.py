@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from bench import codecs_data, tables
+from bench import codecs_data, record, tables
 from bench.codecs_measure import SUBJECTS
 from bench.codecs_process import BEST, TUNABLES, Configuration
 from bench.codecs_subject import FLOATS
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
             )
             for table in _measured(configuration, console):
                 show(table, console, as_markdown=options.markdown)
-    console.print("recorded in build/bench/codecs.jsonl")
+    console.print(f"recorded in {record.BUILD / 'bench' / 'codecs.jsonl'}")
 
 
 def select(parts: list[str] | None) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from bench import codecs_data, codecs_others, codecs_ours, record
 from bench.codecs_process import Configuration, Copier, page_faults, xla_threads
 from bench.codecs_subject import Calls, Subject
 from bench.measure import interleaved_ms
+from epmc_jax.codecs import Csr
 
 SUBJECTS = codecs_ours.SUBJECTS + codecs_others.SUBJECTS
 MEMCPY = "memcpy"
@@ -51,6 +52,7 @@ def measure(
         "dtype": configuration.dtype,
         "raw_nbytes": x.nbytes,
         "density": float(np.count_nonzero(x)) / x.size,
+        "csr_nbytes": Csr.wide_nbytes(len(x), int(np.count_nonzero(x))),
     }
     try:
         calls = subject.make(x, configuration.threads)

@@ -27,6 +27,8 @@ from epmc_jax.codecs import (
     pool_gradient,
 )
 
+DENSE_4 = "GroupQuant 4, groups of 512"
+"""4.125 bits whatever the density: what sparse codecs are compared with."""
 POOL_WINDOW = (1, 2, 2, 1)
 POOL = PoolIndex(window=POOL_WINDOW, strides=POOL_WINDOW, padding=((0, 0),) * 4)
 STOCHASTIC = functools.partial(GroupQuant, rounding="stochastic", seed=1)
@@ -116,7 +118,8 @@ SUBJECTS = (
     _codec("Narrow float8_e4m3fn", DENSE, Narrow(dtype="float8_e4m3fn")),
     _codec("Narrow float8_e5m2", DENSE, Narrow(dtype="float8_e5m2")),
     _codec("BitMask", HALF, BitMask(), bar=Bar(encode=1.8, decode=1.8)),
-    _codec("GroupQuant 4", HALF, GroupQuant(bit_width=4)),
+    _codec(DENSE_4, HALF, GroupQuant(bit_width=4, group_size=512)),
+    _codec(DENSE_4, FIFTH, GroupQuant(bit_width=4, group_size=512)),
     Subject("Csr", HALF, _csr),
     Subject("Csr", FIFTH, _csr),
     _codec(

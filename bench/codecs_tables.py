@@ -7,6 +7,7 @@ from typing import Any
 
 from bench import codecs_data
 from bench.codecs_measure import SUBJECTS
+from bench.codecs_ours import DENSE_4
 from bench.codecs_process import BEST
 from bench.codecs_subject import Bar
 
@@ -21,11 +22,22 @@ HEADER = (
     "/ memcpy",
     "bar",
 )
+SIZE_HEADER = (
+    "codec",
+    "bits",
+    "CSR / this",
+    "bar",
+    "error",
+    "dense 4 bits' / this",
+    "bar",
+)
 POOL_HEADER = ("call", "time", "XLA's", "this / XLA's", "bar")
 BAR_NBYTES = 48 << 20
 """Bars hold beyond the caches: for smaller arrays there is no verdict."""
 FACTORS = {BEST: 1.0, "avx2": 0.7}
 """What part of a bar an instruction set must reach; others have none."""
+
+CSR_NOTE = "CSR: float32 values, int32 indices, int32 row starts"
 
 Row = dict[str, Any]
 
@@ -56,6 +68,11 @@ def tables(rows: Sequence[Row]) -> Iterator[Table]:
         if found:
             cells = [_cells(row) for row in found]
             yield Table(f"{text}: {title(found)}", HEADER, cells, [*_notes(found)])
+    for data, density in codecs_data.DENSITIES.items():
+        cells = [*_size_cells([row for row in rows if row["data"] == data])]
+        if cells:
+            text = f"ReLU, density {density}, {rows[0]['dtype']}: size and error"
+            yield Table(text, SIZE_HEADER, cells, [CSR_NOTE])
     for row in pools:
         cells = [_pool_cells(row, call) for call in ("encode", "decode")]
         yield Table(f"{row['codec']}, {title([row])}", POOL_HEADER, cells)
@@ -82,7 +99,8 @@ def bar_of(row: Row) -> Bar:
     key = row["codec"], row["data"]
     bar = next((s.bar for s in SUBJECTS if (s.name, s.data) == key), Bar())
     factor = FACTORS[row["isa"]]
-    return Bar(
+    return dataclasses.replace(
+        bar,
         encode=_times(bar.encode, factor),
         decode=_times(bar.decode, factor),
         encode_per_rival=_times(bar.encode_per_rival, 1 / factor),
@@ -106,11 +124,33 @@ def _cells(row: Row) -> tuple[str, ...]:
         error,
         f"{_gigabytes(row, 'encode'):.2f}",
         _ratio(row["encode_per_memcpy"]),
-        _at_least(bar.encode, row["encode_per_memcpy"]),
+        _at_least(bar.encode, row["encode_per_memcpy"][1]),
         f"{_gigabytes(row, 'decode'):.2f}",
         _ratio(row["decode_per_memcpy"]),
-        _at_least(bar.decode, row["decode_per_memcpy"]),
+        _at_least(bar.decode, row["decode_per_memcpy"][1]),
     )
+
+
+def _size_cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+    """Of rows with one kind of data, those that keep values (a mask keeps none)."""
+    dense = next((row for row in rows if row["codec"] == DENSE_4), None)
+    for row in rows:
+        if "missing" in row or row["decoded_nbytes"] != row["raw_nbytes"]:
+            continue
+        if "encode_per_rival" in row:
+            continue
+        bar, error = bar_of(row), row["relative_error"]
+        smaller = row["csr_nbytes"] / row["encoded_nbytes"]
+        below = dense["relative_error"] / error if dense and error else None
+        yield (
+            row["codec"],
+            f"{row['rate']:.3f}",
+            f"{smaller:.2f}",
+            _at_least(bar.csr_per_size, smaller),
+            f"{error:.1e}" if error else "exact",
+            "" if below is None else f"{below:.2f}",
+            "" if below is None else _at_least(bar.dense_per_error, below),
+        )
 
 
 def _pool_cells(row: Row, call: str) -> tuple[str, ...]:
@@ -146,8 +186,8 @@ def _ratio(quartiles: Sequence[float]) -> str:
     return f"{median:.2f} ± {(high - low) / 2:.2f}"
 
 
-def _at_least(limit: float | None, quartiles: Sequence[float]) -> str:
-    return "" if limit is None else f"{limit:.3g} {_word(quartiles[1] >= limit)}"
+def _at_least(limit: float | None, found: float) -> str:
+    return "" if limit is None else f"{limit:.3g} {_word(found >= limit)}"
 
 
 def _word(is_met: bool) -> str:

@@ -19,6 +19,7 @@ from bench import (
     record,
 )
 from bench.codecs_process import BEST, TUNABLES, Configuration, Copier
+from bench.codecs_subject import Bar, Subject
 
 IMAGES = 16
 
@@ -64,7 +65,9 @@ def _row(**changes):
         "isa": BEST,
         "dtype": "float32",
         "raw_nbytes": 64 << 20,
+        "encoded_nbytes": 16 << 20,
         "decoded_nbytes": 64 << 20,
+        "csr_nbytes": 64 << 20,
         "rate": 8.25,
         "relative_error": 0.0,
         "note": "",
@@ -85,7 +88,8 @@ OURS = {
     ("Narrow float8_e4m3fn", "dense"): (2**-4, 8.05),
     ("Narrow float8_e5m2", "dense"): (2**-3, 8.05),
     ("BitMask", "half"): (0, 1),
-    ("GroupQuant 4", "half"): (0.15, 4.25),
+    ("GroupQuant 4, groups of 512", "half"): (0.15, 4.125),
+    ("GroupQuant 4, groups of 512", "fifth"): (0.2, 4.125),
     ("Csr", "half"): (0, 24.76),
     ("Csr", "fifth"): (0, 10.14),
     ("IntPack, 10 values", "labels"): (0, 4),
@@ -200,7 +204,7 @@ def test_table_tells_throughput_and_whether_a_bar_is_met():
 
 def test_table_counts_raw_bytes_and_says_so_where_fewer_are_decoded():
     row = _row(codec="BitMask", data=codecs_data.HALF, decoded_nbytes=16 << 20)
-    (table,) = codecs_tables.tables([row])
+    (table,) = codecs_tables.tables([row])  # nor is it compared with CSR
     assert "per decoded byte it is 0.25 of memcpy" in table.notes[0]
 
 
@@ -211,6 +215,20 @@ def test_pool_is_compared_with_xla(found, word):
         row |= {f"rival_{call}_ms": 5.0, f"{call}_per_rival": [found] * 3}
     (table,) = codecs_tables.tables([row])
     assert table.cells[0][1:] == ("4.00 ms", "5.00 ms", f"{found:.2f} ± 0.00", word)
+
+
+def test_sparse_sizes_are_compared_with_csr_and_errors_with_dense(monkeypatch):
+    bar = Bar(csr_per_size=5, dense_per_error=3)
+    sparse = Subject("sparse", codecs_data.HALF, codecs_ours.codec_calls, bar=bar)
+    monkeypatch.setattr(codecs_tables, "SUBJECTS", (sparse,))
+    rows = [
+        _row(codec="sparse", data=codecs_data.HALF, relative_error=0.01),
+        _row(codec=codecs_ours.DENSE_4, data=codecs_data.HALF, relative_error=0.05),
+    ]
+    _, table = codecs_tables.tables(rows)
+    first, second = table.cells
+    assert first[2:] == ("4.00", "5 missed", "1.0e-02", "5.00", "3 met")
+    assert second[2:] == ("4.00", "", "5.0e-02", "1.00", "")
 
 
 def test_markdown_is_a_table():
