@@ -110,14 +110,17 @@ def times(calls: Calls, copier: Callable[[], None], seconds: float) -> dict[str,
 
 
 def summary(found: dict[str, list[float]]) -> dict[str, Any]:
-    """Medians, and of the ratios to memcpy (or to the rival), turn by turn, quartiles.
+    """Medians, fastest times, and quartiles of ratios to memcpy, or to the rival.
 
-    `<call>_per_memcpy` is a throughput: memcpy's time over the call's. `_per_rival` is
-    a time: the call's over its rival's.
+    Ratios are taken turn by turn. `<call>_per_memcpy` is a throughput: memcpy's time
+    over the call's. `<call>_per_rival` is a time: the call's over its rival's.
     """
-    row: dict[str, Any] = {
-        f"{name}_ms": statistics.median(taken) for name, taken in found.items()
-    }
+    row: dict[str, Any] = {}
+    for name, taken in found.items():
+        row |= {
+            f"{name}_ms": statistics.median(taken),
+            f"{name}_fastest_ms": min(taken),
+        }
     for call in ("encode", "decode"):
         row[f"{call}_per_memcpy"] = _quartiles(found[MEMCPY], found[call])
         if f"rival_{call}" in found:
