@@ -28,7 +28,7 @@ from epmc_jax.codecs import (
 )
 
 DENSE_4 = "GroupQuant 4, groups of 512"
-"""4.125 bits whatever the density: what sparse codecs are compared with."""
+"""4.125 bits and padding, whatever the density: what sparse codecs are measured by."""
 POOL_WINDOW = (1, 2, 2, 1)
 POOL = PoolIndex(window=POOL_WINDOW, strides=POOL_WINDOW, padding=((0, 0),) * 4)
 STOCHASTIC = functools.partial(GroupQuant, rounding="stochastic", seed=1)
