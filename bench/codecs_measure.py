@@ -8,6 +8,7 @@ array between two that exist, in the same turns and with as many threads.
 import importlib.metadata
 import pathlib
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -90,7 +91,11 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def times(calls: Calls, copier: Callable[[], None], seconds: float) -> dict[str, Any]:
-    """Times of encode, decode and the rivals, in turns with memcpy."""
+    """Times of encode, decode and the rivals, in turns with memcpy.
+
+    `busy_cores` is the processor time that the process had per second: less than its
+    threads, and other processes disturbed it (or a call has one thread always).
+    """
     encoded = jax.block_until_ready(calls.encode())
     timed: dict[str, Callable[[], Any]] = {
         MEMCPY: copier,
@@ -102,11 +107,15 @@ def times(calls: Calls, copier: Callable[[], None], seconds: float) -> dict[str,
     turn_ms = sum(found[0] for found in trial.values())
     least, most = ROUNDS
     rounds = min(most, max(least, round(1e3 * seconds / turn_ms)))
-    faults = page_faults()
+    faults, wall_s, busy_s = page_faults(), time.perf_counter(), time.process_time()
     found = interleaved_ms(timed, rounds=rounds, warm_up=0)
-    faults = page_faults() - faults
-    row = summary(found) | {"rounds": rounds, "xla_threads": xla_threads()}
-    return row | {"page_faults_per_call": faults / (rounds * len(timed))}
+    wall_s, busy_s = time.perf_counter() - wall_s, time.process_time() - busy_s
+    return summary(found) | {
+        "rounds": rounds,
+        "xla_threads": xla_threads(),
+        "page_faults_per_call": (page_faults() - faults) / (rounds * len(timed)),
+        "busy_cores": busy_s / wall_s,
+    }
 
 
 def summary(found: dict[str, list[float]]) -> dict[str, Any]:

@@ -88,7 +88,8 @@ def title(rows: Sequence[Row]) -> str:
     if not timed:
         return text
     speed = statistics.median(_gigabytes(row, "memcpy") for row in timed)
-    return f"{text}; memcpy {speed:.1f} GB/s"
+    busy = statistics.median(row["busy_cores"] for row in timed)
+    return f"{text}; memcpy {speed:.1f} GB/s; {busy:.2f} cores busy"
 
 
 def bar_of(row: Row) -> Bar:

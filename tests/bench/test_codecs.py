@@ -56,7 +56,7 @@ def _measured(subject, dtype="float32"):
 
 def _row(**changes):
     """A row as it is recorded, of a call as fast as memcpy."""
-    timed = {"memcpy_ms": 4.0, "encode_ms": 4.0, "decode_ms": 4.0}
+    timed = {"memcpy_ms": 4.0, "encode_ms": 4.0, "decode_ms": 4.0, "busy_cores": 1.0}
     ratios = {f"{call}_per_memcpy": [0.9, 1.0, 1.2] for call in ("encode", "decode")}
     fixed = {
         "codec": "GroupQuant 8",
@@ -195,7 +195,7 @@ def test_table_tells_throughput_and_whether_a_bar_is_met():
     row = _row(encode_ms=2.0, encode_per_memcpy=[1.9, 2.0, 2.1])
     (table,) = codecs_tables.tables([row])
     assert "before ReLU: float32, 64.0 MiB, 1 thread" in table.title
-    assert "memcpy 16.8 GB/s" in table.title
+    assert "memcpy 16.8 GB/s; 1.00 cores busy" in table.title
     name, bits, error, *figures = table.cells[0]
     assert (name, bits, error) == ("GroupQuant 8", "8.250", "exact")
     assert figures[:3] == ["33.55", "2.00 ± 0.10", "1.3 met"]
@@ -264,6 +264,15 @@ def test_arrays_have_the_density_and_the_size_asked_for(dtype):
     assert labels.nbytes == tensors.nbytes
 
 
+def test_data_are_a_trained_networks(monkeypatch):
+    monkeypatch.setattr(codecs_data, "STEPS", 2)
+    nbytes = 2 * 20 * 12 * 12 * 64
+    tensors = codecs_data.trained(nbytes)
+    assert tensors.make(codecs_data.DENSE, "bfloat16").shape == (20, 12, 12, 64)
+    assert 0.2 < np.mean(tensors.before_relu > 0) < 0.8
+    assert len(np.unique(tensors.before_relu[:, 6, 6], axis=0)) > 10
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_memcpy_copies_everything(threads):
     x = np.arange(1001, dtype=np.float32)
@@ -288,6 +297,7 @@ def test_process_measures_with_as_many_threads_and_keeps_its_pages(data):
     assert started == {"started": "BitMask"}
     assert row["xla_threads"] == 1
     assert row["page_faults_per_call"] < 1
+    assert 0 < row["busy_cores"] < 1.1
     recorded = pathlib.Path("build/bench/codecs.jsonl").read_text().splitlines()
     (flags,) = [json.loads(line)["flags"] for line in recorded]
     assert flags["GLIBC_TUNABLES"] == TUNABLES
