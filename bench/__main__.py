@@ -12,7 +12,7 @@ def main() -> int:
     # After the environment is fixed: these import jax, which reads it once.
     from rich.console import Console
 
-    from bench import compile_time, cuda, demo, fidelity, memory, step_time
+    from bench import codecs, compile_time, cuda, demo, fidelity, memory, step_time
 
     commands = {
         "demo": demo,
@@ -21,6 +21,7 @@ def main() -> int:
         "step": step_time,
         "compile": compile_time,
         "cuda": cuda,
+        "codecs": codecs,
     }
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True)
