@@ -61,7 +61,7 @@ class Evaluator:
     ) -> Sequence[Any]:
         name = eqn.primitive.name
         if name == "scan" and not eqn.effects:
-            return PlannedScan(eqn, self.plan, self.nested)(*inputs)
+            return PlannedScan(eqn, self.plan, self.nested, is_activation)(*inputs)
         if name == "cond" and not eqn.effects:
             return PlannedCond(eqn, self.plan, self.nested, is_activation)(*inputs)
         if name in compat.TRANSPARENT_CALLS:

@@ -3,8 +3,8 @@ rule.
 
 JAX stacks what the gradient of a loop needs of every iteration. Here the body is
 planned like any other function, its carry encoded where the gradient needs it, and both
-directions are scans of the planned programs. What the loop only reads (constants, and
-what it scans over) is read again by the backward scan, and not stacked.
+directions are scans of the planned programs. Constants and parameters that it scans
+over are read again by the backward scan, and not stacked.
 """
 
 from __future__ import annotations
@@ -48,8 +48,15 @@ class PlannedScan:
     The arguments of the body are `held`, its own constants, and the operands.
     """
 
-    def __init__(self, eqn: Any, plan: Plan, nested: NestedResiduals):
+    def __init__(
+        self,
+        eqn: Any,
+        plan: Plan,
+        nested: NestedResiduals,
+        is_activation: Sequence[bool],
+    ):
         self.eqn = eqn
+        self.is_activation = is_activation
         self.plan = plan
         self.nested = nested
         self.body, self.held = compat.called_jaxpr(eqn)
@@ -114,12 +121,11 @@ class PlannedScan:
         return tuple(i for i, t in enumerate(taking_part) if t)
 
     def _plan(self, wrt: Sequence[int]) -> Selection:
-        # The carry of an iteration is nowhere else: it is encoded, not kept.
-        kept_before = len(self.held) + self.num_consts
-        kept_behind = len(self.eqn.invars) - self.first_xs
-        encoded = (
-            [False] * kept_before + [True] * self.num_carry + [False] * kept_behind
-        )
+        # The carry of an iteration is nowhere else: it is encoded, not kept. So is what
+        # a layer has made to be scanned over; a constant would be, in each iteration.
+        encoded = [False] * (len(self.held) + self.num_consts)
+        encoded += [True] * self.num_carry
+        encoded += self.is_activation[self.first_xs :]
         body_wrt = [len(self.held) + i for i in wrt]
         region = self.plan(self.body, wrt=body_wrt, encoded=encoded)
         self.nested.plain_bytes += self.eqn.params["length"] * region.plain_bytes
