@@ -32,7 +32,17 @@ TRANSPARENT_CALLS = frozenset({"jit", "pjit", "closed_call", "core_call"})
 
 def called_jaxpr(eqn: JaxprEqn) -> tuple[Jaxpr, Sequence[Any]]:
     """The body of a call equation and the constants it closes over."""
-    body = eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
+    return _opened(
+        eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
+    )
+
+
+def branch_jaxprs(eqn: JaxprEqn) -> list[tuple[Jaxpr, Sequence[Any]]]:
+    """The branches of a cond equation, each with the constants it closes over."""
+    return [_opened(branch) for branch in eqn.params["branches"]]
+
+
+def _opened(body: Any) -> tuple[Jaxpr, Sequence[Any]]:
     # jax 0.12 merged ClosedJaxpr into Jaxpr: the constants are an attribute of both.
     return (body.jaxpr, body.consts) if hasattr(body, "consts") else (body, ())
 

@@ -28,7 +28,8 @@ PASSES = (
     {"chains", "rewrites", "description"},
     {"selection"},
     {"execution"},
-    {"loops"},
+    {"loops", "branches"},
+    {"control_flow"},
     {"regions"},
 )
 FILES = sorted(PACKAGE.rglob("*.py"))

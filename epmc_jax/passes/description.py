@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable
@@ -28,7 +27,7 @@ class Describer:
 
     def __init__(self, program: Program, encoded_arguments: set[Value]):
         self.made_by = producers(program.forward)
-        self.nested = program.nested.residuals
+        self.nested = program.nested.by_name
         self.encoded_arguments = encoded_arguments
         self.statistics = statistics_of(program)
         self.bounds = index_bounds(program)
@@ -36,14 +35,13 @@ class Describer:
         self.relu = _relu_values(program)
 
     def nested_of(self, value: Value) -> NestedResidual | None:
-        """What the body of a loop stores in `value`, stacked."""
+        """What the body of a loop, or a branch, stores in `value`."""
         return self.nested.get(self.names.get(value, ""))
 
     def describe(self, value: Value) -> Residual:
         op = self.made_by.get(value)
         if (nested := self.nested_of(value)) is not None:
-            shape = (nested.length, *nested.residual.shape)
-            return dataclasses.replace(nested.residual, shape=shape)
+            return nested.residual
         if op is not None and op.name == "max_pool" and value is op.outputs[1]:
             return describe_pool(op, op.params["codec"])
         return Residual(

@@ -34,6 +34,7 @@ _DECISIONS = frozenset(
     shift_right_arithmetic shift_right_logical sign xor""".split()
 )
 _SOURCES = frozenset({"iota", "empty"})
+CHEAP_NAMES = _ELEMENTWISE | _MOVES | _DECISIONS | _SOURCES | {"convert_element_type"}
 _CONTRACTIONS = frozenset(
     """conv_general_dilated cumlogsumexp cumprod cumsum dot_general dynamic_slice
     dynamic_update_slice fft gather ragged_dot_general reduce_sum reduce_window_sum
@@ -70,10 +71,7 @@ _SPREADING = _MOVES | frozenset(
 
 def is_cheap(op: Op) -> bool:
     """True where repeating `op` costs less than reading its result from memory."""
-    if op.name == "convert_element_type":
-        return True
-    names = _ELEMENTWISE | _MOVES | _DECISIONS | _SOURCES
-    return op.name in names and len(op.outputs) >= 1
+    return op.name in CHEAP_NAMES and len(op.outputs) >= 1
 
 
 def is_reduction(op: Op) -> bool:

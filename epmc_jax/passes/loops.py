@@ -3,8 +3,8 @@ rule.
 
 JAX stacks what the gradient of a loop needs of every iteration. Here the body is
 planned like any other function, its carry encoded where the gradient needs it, and both
-directions are scans of the planned programs. What the loop only reads (constants, and
-what it scans over) is read again by the backward scan, and not stacked.
+directions are scans of the planned programs. Constants and parameters that it scans
+over are read again by the backward scan, and not stacked.
 """
 
 from __future__ import annotations
@@ -20,49 +20,11 @@ from jax.ad_checkpoint import checkpoint_name
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax.passes import execution
-from epmc_jax.passes.program import NestedLoops, NestedResidual
+from epmc_jax.passes.program import NestedResidual, NestedResiduals
 from epmc_jax.passes.selection import Selection, Stored
 
 Plan = Callable[..., Any]
 """`plan(jaxpr, wrt=..., encoded=...)` gives a region with its `selection`."""
-
-
-def enter_loops(
-    jaxpr: Any, consts: Sequence[Any], *args: Any, plan: Plan, nested: NestedLoops
-) -> list[Any]:
-    """Evaluates `jaxpr`, with every scan that can be entered as a planned one.
-
-    `nested` receives what their bodies store.
-    """
-    if not _has_scan(jaxpr):
-        return compat.eval_jaxpr(jaxpr, consts, *args)
-    env = dict(zip(jaxpr.constvars, consts, strict=True))
-    env.update(zip(jaxpr.invars, args, strict=True))
-    for eqn in jaxpr.eqns:
-        inputs = [
-            a.val if isinstance(a, compat.Literal) else env[a] for a in eqn.invars
-        ]
-        with compat.equation_context(eqn, compat.name_stack(eqn)):
-            if eqn.primitive.name == "scan" and not eqn.effects:
-                outs = _PlannedScan(eqn, plan, nested)(*inputs)
-            elif eqn.primitive.name in compat.TRANSPARENT_CALLS:
-                body, held = compat.called_jaxpr(eqn)
-                outs = enter_loops(body, held, *inputs, plan=plan, nested=nested)
-            else:
-                outs = compat.bind_equation(eqn, inputs)
-        env.update(zip(eqn.outvars, outs, strict=True))
-    return [a.val if isinstance(a, compat.Literal) else env[a] for a in jaxpr.outvars]
-
-
-def _has_scan(jaxpr: Any) -> bool:
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name == "scan":
-            return True
-        if eqn.primitive.name in compat.TRANSPARENT_CALLS:
-            body, _ = compat.called_jaxpr(eqn)
-            if _has_scan(body):
-                return True
-    return False
 
 
 @jax.tree_util.register_static
@@ -79,15 +41,22 @@ class _Planned:
     read: tuple[int, ...]
 
 
-class _PlannedScan:
+class PlannedScan:
     """One scan equation as a `custom_vjp` of two scans over planned programs.
 
     Operands are constants, carry, scanned arrays; results are carry, stacked results.
     The arguments of the body are `held`, its own constants, and the operands.
     """
 
-    def __init__(self, eqn: Any, plan: Plan, nested: NestedLoops):
+    def __init__(
+        self,
+        eqn: Any,
+        plan: Plan,
+        nested: NestedResiduals,
+        is_activation: Sequence[bool],
+    ):
         self.eqn = eqn
+        self.is_activation = is_activation
         self.plan = plan
         self.nested = nested
         self.body, self.held = compat.called_jaxpr(eqn)
@@ -152,29 +121,27 @@ class _PlannedScan:
         return tuple(i for i, t in enumerate(taking_part) if t)
 
     def _plan(self, wrt: Sequence[int]) -> Selection:
-        # The carry of an iteration is nowhere else: it is encoded, not kept.
-        kept_before = len(self.held) + self.num_consts
-        kept_behind = len(self.eqn.invars) - self.first_xs
-        encoded = (
-            [False] * kept_before + [True] * self.num_carry + [False] * kept_behind
-        )
+        # The carry of an iteration is nowhere else: it is encoded, not kept. So is what
+        # a layer has made to be scanned over; a constant would be, in each iteration.
+        encoded = [False] * (len(self.held) + self.num_consts)
+        encoded += [True] * self.num_carry
+        encoded += self.is_activation[self.first_xs :]
         body_wrt = [len(self.held) + i for i in wrt]
         region = self.plan(self.body, wrt=body_wrt, encoded=encoded)
         self.nested.plain_bytes += self.eqn.params["length"] * region.plain_bytes
         return region.selection
 
     def _tag(self, array: Any, stored: Stored) -> Any:
-        name = f"epmc/{len(self.nested.residuals)}"
         length = self.eqn.params["length"]
-        self.nested.residuals[name] = NestedResidual(
-            residual=stored.residual,
+        residual = stored.residual
+        nested = NestedResidual(
+            residual=dataclasses.replace(residual, shape=(length, *residual.shape)),
             codec=stored.codec,
             reason=f"{stored.reason}, in each of {length} iterations",
             dense_bytes=length * stored.dense_bytes,
             encoded_bytes=length * stored.encoded_bytes,
-            length=length,
         )
-        return checkpoint_name(array, name)
+        return checkpoint_name(array, self.nested.add(nested))
 
 
 class _BackwardStep:
@@ -187,7 +154,7 @@ class _BackwardStep:
 
     def __init__(
         self,
-        scan: _PlannedScan,
+        scan: PlannedScan,
         planned: _Planned,
         cotangents: Any,
         read: Sequence[Any],

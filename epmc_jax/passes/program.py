@@ -77,10 +77,10 @@ class Op:
 
 @dataclasses.dataclass(frozen=True)
 class NestedResidual:
-    """A residual that the body of a loop stores in each of its `length` iterations.
+    """A residual that the body of a loop or a branch stores.
 
-    `residual`, `codec`, `reason`: as for those of the program itself; bytes are those
-    of all iterations.
+    `residual`, `codec`, `reason`: as for those of the program itself; shape and bytes
+    are those of all iterations of a loop.
     """
 
     residual: Any
@@ -88,19 +88,24 @@ class NestedResidual:
     reason: str
     dense_bytes: int
     encoded_bytes: int
-    length: int
 
 
 @dataclasses.dataclass
-class NestedLoops:
-    """The entered loops of a program.
+class NestedResiduals:
+    """The entered loops and branches of a program.
 
-    `residuals`: what they store, by the name with which the stacked array is tagged.
-    `plain_bytes`: what JAX alone would stack.
+    `by_name`: what they store, by the name with which the array is tagged that leaves
+    them. `plain_bytes`: what JAX alone would keep.
     """
 
-    residuals: dict[str, NestedResidual] = dataclasses.field(default_factory=dict)
+    by_name: dict[str, NestedResidual] = dataclasses.field(default_factory=dict)
     plain_bytes: int = 0
+
+    def add(self, residual: NestedResidual) -> str:
+        """Takes note of `residual`; returns the name to tag its array with."""
+        name = f"epmc/{len(self.by_name)}"
+        self.by_name[name] = residual
+        return name
 
 
 @dataclasses.dataclass(eq=False)
@@ -117,7 +122,7 @@ class Program:
     backward: list[Op]
     outputs: list[Value | Constant]
     gradients: list[Value | Constant]
-    nested: NestedLoops = dataclasses.field(default_factory=NestedLoops)
+    nested: NestedResiduals = dataclasses.field(default_factory=NestedResiduals)
 
 
 def itemsize(dtype: Any) -> int:
@@ -146,12 +151,12 @@ def is_zero_scalar(x: Value | Constant) -> bool:
 
 def residual_bytes(program: Program) -> int:
     """Bytes of what the backward pass reads of the forward pass, arguments left out."""
-    residuals = program.nested.residuals
+    tagged = program.nested.by_name
     made = {
         out
         for op in program.forward
         for out in op.outputs
-        if op.name != "name" or op.params["name"] not in residuals
+        if op.name != "name" or op.params["name"] not in tagged
     }
     read = {v for op in program.backward for v in op.values}
     return sum(v.nbytes for v in read & made) + program.nested.plain_bytes
@@ -175,15 +180,14 @@ def live_ops(ops: Sequence[Op], wanted: Iterable[Value | Constant]) -> list[Op]:
 def trace(
     jaxpr: Any,
     wrt: Sequence[int],
-    evaluate: Callable[..., Sequence[Any]] = compat.eval_jaxpr,
+    evaluate: Callable[[Any, Sequence[Any]], Sequence[Any]],
 ) -> Program:
     """Traces `jaxpr` and its VJP with respect to the arguments `wrt` together.
 
-    `jaxpr` has its constants as leading arguments: `evaluate(jaxpr, consts, *args)`
-    with `arguments = (*consts, *args)`. Integer outputs have no cotangent.
+    The constants of `jaxpr` are its leading arguments: `evaluate(jaxpr, arguments)`
+    gives its outputs. Integer outputs have no cotangent.
     """
     avals = [v.aval for v in (*jaxpr.constvars, *jaxpr.invars)]
-    num_consts = len(jaxpr.constvars)
     ct_avals = [compat.cotangent_aval(v.aval) for v in jaxpr.outvars]
     has_ct = [aval.dtype != jax.dtypes.float0 for aval in ct_avals]
 
@@ -192,7 +196,7 @@ def trace(
             full = list(args[: len(avals)])
             for i, x in zip(wrt, differentiated, strict=True):
                 full[i] = x
-            return list(evaluate(jaxpr, full[:num_consts], *full[num_consts:]))
+            return list(evaluate(jaxpr, full))
 
         outs, vjp = jax.vjp(of_wrt, *[args[i] for i in wrt])
         given = iter(args[len(avals) :])

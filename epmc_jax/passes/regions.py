@@ -1,4 +1,4 @@
-"""A planned function as one differentiable region, its loops entered."""
+"""A planned function as one differentiable region, its control flow entered."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from epmc_jax import _jax_compat as compat
-from epmc_jax.passes import description, execution, program, rewrites, selection
-from epmc_jax.passes.loops import enter_loops
+from epmc_jax.passes import (
+    control_flow,
+    description,
+    execution,
+    program,
+    rewrites,
+    selection,
+)
 from epmc_jax.policy import Policy
 
 
@@ -32,10 +38,10 @@ def plan_region(
     Arguments are counted with the constants of `jaxpr` first; `encoded` says of each
     whether it is encoded where the backward pass needs it.
     """
-    nested = program.NestedLoops()
+    nested = program.NestedResiduals()
     plan = functools.partial(plan_region, policy=policy)
-    evaluate = functools.partial(enter_loops, plan=plan, nested=nested)
-    traced = program.trace(jaxpr, wrt, evaluate)
+    evaluator = control_flow.Evaluator(plan, nested)
+    traced = program.trace(jaxpr, wrt, lambda j, arrays: evaluator(j, arrays, encoded))
     traced = dataclasses.replace(traced, nested=nested)
     joint = rewrites.rewrite(traced, description.pool_codec(policy))
     to_encode = {v for v, e in zip(joint.arguments, encoded, strict=True) if e}

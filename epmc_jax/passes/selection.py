@@ -27,9 +27,17 @@ from epmc_jax.passes.program import (
 )
 from epmc_jax.policy import Policy, Residual
 
-_NOT_ENTERED = frozenset(
-    "scan while cond shard_map checkpoint remat2 custom_vjp_call pallas_call".split()
-)
+# What the pass does not look into, and what its users call it.
+_NOT_ENTERED = {
+    "scan": "lax.scan",
+    "while": "lax.while_loop",
+    "cond": "lax.cond",
+    "shard_map": "jax.shard_map",
+    "checkpoint": "jax.checkpoint",
+    "remat2": "jax.checkpoint",
+    "custom_vjp_call": "jax.custom_vjp",
+    "pallas_call": "pallas_call",
+}
 # One more stored array costs a launch and an entry in the schedule, whatever its size.
 _BYTES_PER_RESIDUAL = 64
 # Of two arrays with equal encoded size the one with fewer dense bytes is decoded
@@ -162,7 +170,8 @@ class _Selector:
 
     def _exact_reader(self, value: Value) -> str:
         reads = (op for op in self.program.backward if value in op.values)
-        return next(op.name for op in reads if not exactness.is_continuous(op))
+        name = next(op.name for op in reads if not exactness.is_continuous(op))
+        return _NOT_ENTERED.get(name, name)
 
     def cost(self, value: Value) -> float:
         codec, _, _ = self.codec(value)
@@ -302,7 +311,7 @@ def _finish(
 def _notes(selector: _Selector) -> list[str]:
     """What the pass did not look into: its arrays are stored exactly."""
     names = {
-        op.name
+        _NOT_ENTERED[op.name]
         for op in selector.program.backward
         if op.name in _NOT_ENTERED
         and not any(selector.describer.nested_of(v) for v in op.values)

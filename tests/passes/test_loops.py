@@ -108,3 +108,37 @@ def test_memory_per_iteration():
     plain = per_layer(loss)
     for policy, most in ((policies.precise(), 0.30), (policies.balanced(), 0.18)):
         assert per_layer(epmc_jax.compress(loss, policy=policy)) <= most * plain
+
+
+def test_what_a_layer_made_to_be_scanned_over_is_encoded():
+    """An LSTM's inputs: the backward scan needs them, and nothing else does."""
+
+    def loss(weights, tokens):
+        table, w = weights
+        embedded = jnp.sin(table[tokens])  # [time, batch, features]
+
+        def cell(carry, x):
+            h, c = carry
+            i, f, g, o = jnp.split(jnp.concatenate([x, h], -1) @ w, 4, axis=-1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            h = jax.nn.sigmoid(o) * jnp.tanh(c)
+            return (h, c), h
+
+        start = jnp.zeros((tokens.shape[1], 64))
+        _, hidden = lax.scan(cell, (start, start), embedded)
+        return (hidden**2).mean()
+
+    keys = jax.random.split(jax.random.key(3), 3)
+    table = jax.random.normal(keys[0], (100, 64))
+    weights = (table, jax.random.normal(keys[1], (128, 256)) / 11)
+    tokens = jax.random.randint(keys[2], (32, 64), 0, 100)
+    compressed = epmc_jax.compress(loss)
+    expected, gradient = (jax.grad(f)(weights, tokens) for f in (loss, compressed))
+    assert relative_error(expected, gradient) < 0.02
+    plain = temp_bytes(jax.grad(loss), weights, tokens)
+    assert temp_bytes(jax.grad(compressed), weights, tokens) < 0.6 * plain
+    shape = (32, 64, 64)
+    codecs = {
+        r.codec for r in epmc_jax.plan(loss, weights, tokens).rows if r.shape == shape
+    }
+    assert codecs == {"GroupQuant(8)"}
