@@ -122,11 +122,43 @@ def _regions(fun: Callable[..., Any], args: tuple[Any, ...]) -> list[PlannedRegi
 
 
 def _plan(regions: list[PlannedRegion]) -> Plan:
+    notes = (note for r in regions for note in _notes(r))
     return Plan(
-        rows=tuple(_row(stored) for r in regions for stored in r.selection.stored),
+        rows=tuple(row for r in regions for row in _rows(r)),
         regions=len(regions),
         plain_bytes=sum(r.plain_bytes for r in regions),
-        notes=tuple(dict.fromkeys(note for r in regions for note in r.selection.notes)),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _rows(region: PlannedRegion) -> list[PlanRow]:
+    if region.gains:
+        return [_row(stored) for stored in region.selection.stored]
+    return [_row_as_written(region)] if region.plain_bytes else []
+
+
+def _notes(region: PlannedRegion) -> list[str]:
+    if region.gains:
+        return region.selection.notes
+    stored = sum(s.encoded_bytes for s in region.selection.stored)
+    return [
+        f"nothing to gain, the function runs as written: JAX alone keeps "
+        f"{region.plain_bytes} bytes, the plan would store {stored}"
+    ]
+
+
+def _row_as_written(region: PlannedRegion) -> PlanRow:
+    """One row for all that JAX keeps of a region that runs as written."""
+    return PlanRow(
+        site="all",
+        kind="dense",
+        shape=(region.plain_bytes,),
+        dtype="uint8",
+        producer="jax.vjp",
+        codec="Raw",
+        dense_bytes=region.plain_bytes,
+        encoded_bytes=region.plain_bytes,
+        why="nothing to gain: the function runs as written",
     )
 
 

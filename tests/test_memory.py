@@ -45,3 +45,41 @@ def test_convolutions_with_pools(policy, least):
     plain = temp_bytes(jax.grad(loss, has_aux=True), *args)
     compressed = epmc_jax.compress(loss, policy=getattr(policies, policy)())
     assert plain / temp_bytes(jax.grad(compressed, has_aux=True), *args) >= least
+
+
+def transformer(layers, x):
+    """Pre-norm causal transformer blocks with 4 heads, scanned over `layers`."""
+
+    def norm(x, gain):
+        centred = x - x.mean(-1, keepdims=True)
+        variance = (centred**2).mean(-1, keepdims=True)
+        return centred * jax.lax.rsqrt(variance + 1e-6) * gain
+
+    def block(x, layer):
+        heads = norm(x, layer["gain"][0]) @ layer["qkv"]
+        q, k, v = jnp.moveaxis(heads.reshape(*x.shape[:2], 3, 4, -1), 2, 0)
+        y = jax.nn.dot_product_attention(q, k, v, is_causal=True)
+        x = x + y.reshape(x.shape) @ layer["out"]
+        y = jax.nn.gelu(norm(x, layer["gain"][1]) @ layer["up"])
+        return x + y @ layer["down"], None
+
+    return (jax.lax.scan(block, x, layers)[0] ** 2).mean()
+
+
+def test_a_scanned_transformer_layer():
+    """What a layer adds to 12 others: at most 0.30 of plain at 8 bits, 0.18 at 4."""
+
+    def per_layer(fun):
+        def bytes_of(n):
+            sizes = {"gain": (2, 256), "qkv": (256, 768), "out": (256, 256)}
+            sizes |= {"up": (256, 1024), "down": (1024, 256)}
+            layers = {k: SHAPE((n, *s), jnp.float32) for k, s in sizes.items()}
+            x = SHAPE((8, 128, 256), jnp.float32)
+            return temp_bytes(jax.value_and_grad(fun), layers, x)
+
+        return (bytes_of(24) - bytes_of(12)) / 12
+
+    plain = per_layer(transformer)
+    for policy, most in ((policies.precise(), 0.30), (policies.balanced(), 0.18)):
+        compressed = epmc_jax.compress(transformer, policy=policy)
+        assert per_layer(compressed) <= most * plain

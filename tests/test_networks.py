@@ -150,8 +150,10 @@ def test_gradient_and_memory(name, policy):
     assert (
         relative_error(expected, jax.jit(jax.grad(compressed))(*args)) < BOUNDS[policy]
     )
-    if policy == "exact":
-        return  # Floats stay as they are: nothing to gain in a network this small.
+    if (name, policy) == ("experts", "exact"):
+        # 10.1 MB against 9.0: XLA copies the experts' layer to the layout of a pin,
+        # in both directions (f32[8,64,8,128], 2.1 MB each).
+        return
     plain = temp_bytes(jax.grad(loss), *args)
     assert temp_bytes(jax.grad(compressed), *args) <= plain
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax.passes import (
@@ -28,6 +29,18 @@ class PlannedRegion:
 
     selection: selection.Selection
     plain_bytes: int
+
+    @property
+    def gains(self) -> bool:
+        """False where JAX alone would keep no more than the plan stores.
+
+        These are sums of sizes. Arguments that the plan stores are counted on both
+        sides: without it they would live until the backward pass has read them.
+        """
+        stored = self.selection.stored
+        arguments = set(self.selection.program.arguments)
+        inputs = sum(s.dense_bytes for s in stored if s.value in arguments)
+        return sum(s.encoded_bytes for s in stored) < self.plain_bytes + inputs
 
 
 def plan_region(
@@ -54,7 +67,10 @@ def plan_region(
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Planned:
-    """What the forward pass decided, for the backward pass: no arrays."""
+    """What the forward pass decided, for the backward pass: no arrays.
+
+    `selection`: None where the function runs as written.
+    """
 
     selection: selection.Selection | None
     wrt: tuple[int, ...]
@@ -96,21 +112,46 @@ class Region:
             return self._primal(*arrays), (_Planned(None, (), len(arrays)), [], [])
         region = plan_region(self.jaxpr, self.policy, wrt, self.encoded)
         self.on_planned(region)
+        if not region.gains:
+            return self._forward_as_written(arrays, wrt)
         outputs, saved, kept = execution.run_forward(region.selection, arrays)
         return outputs, (_Planned(region.selection, wrt, len(arrays)), saved, kept)
 
     def _backward(self, residuals, cotangents):
         planned, saved, kept = residuals
-        if planned.selection is None:
+        if planned.selection is None and not planned.wrt:
             return (None,) * planned.num_arguments
+        if planned.selection is None:
+            gradients = saved(list(map(_instantiated, cotangents)))
+            return _of_arguments(planned, gradients)
         given = [
             execution.ZERO if isinstance(ct, compat.SymbolicZero) else ct
             for ct in cotangents
             if ct.dtype != jax.dtypes.float0
         ]
         gradients = execution.run_backward(planned.selection, saved, kept, given)
-        by_argument = dict(zip(planned.wrt, gradients, strict=True))
-        return tuple(by_argument.get(i) for i in range(planned.num_arguments))
+        return _of_arguments(planned, gradients)
+
+    def _forward_as_written(self, arrays: Sequence[Any], wrt: tuple[int, ...]) -> Any:
+        """Outputs and residuals of JAX alone: there is nothing to gain."""
+
+        def of_floats(*floats):
+            given = dict(zip(wrt, floats, strict=True))
+            return self._primal(*(given.get(i, a) for i, a in enumerate(arrays)))
+
+        outputs, pull_back = jax.vjp(of_floats, *(arrays[i] for i in wrt))
+        return outputs, (_Planned(None, wrt, len(arrays)), pull_back, [])
+
+
+def _of_arguments(planned: _Planned, gradients: Sequence[Any]) -> tuple[Any, ...]:
+    by_argument = dict(zip(planned.wrt, gradients, strict=True))
+    return tuple(by_argument.get(i) for i in range(planned.num_arguments))
+
+
+def _instantiated(ct: Any) -> Any:
+    if ct.dtype == jax.dtypes.float0:
+        return np.zeros(ct.shape, ct.dtype)
+    return jnp.zeros(ct.shape, ct.dtype) if isinstance(ct, compat.SymbolicZero) else ct
 
 
 def differentiated(primals: Sequence[Any]) -> tuple[int, ...]:
