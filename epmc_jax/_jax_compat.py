@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
@@ -149,6 +149,16 @@ def sharding_in_type(x: Any) -> NamedSharding | None:
     if not isinstance(sharding, NamedSharding) or not sharding.mesh.explicit_axes:
         return None
     return sharding
+
+
+def splits_later_axis(params: Mapping[str, Any]) -> bool:
+    """True where a `sharding_constraint` with `params` splits not the first axis
+    alone."""
+    sharding = params["sharding"]
+    if not isinstance(sharding, NamedSharding):
+        return False
+    names = jax.tree.leaves(tuple(sharding.spec)[1:])
+    return any(sharding.mesh.shape[name] > 1 for name in names)
 
 
 def tangent_aval(aval: Any) -> Any:

@@ -47,4 +47,5 @@ def test_two_processes_give_the_gradient_of_one():
     outputs = [run.communicate(timeout=120) for run in runs]
     for run, (out, error) in zip(runs, outputs, strict=True):
         assert run.returncode == 0, error
-        assert json.loads(out)["error"] < 1e-5
+        # Others write to the output as well (Gloo says that it is connected).
+        assert json.loads(out[out.rindex("{") :])["error"] < 1e-5

@@ -326,10 +326,21 @@ def _notes(selector: _Selector) -> list[str]:
         if op.name in _NOT_ENTERED
         and not any(selector.describer.nested_of(v) for v in op.values)
     }
-    return [
+    notes = [
         f"{name} is not entered: what its gradient reads is kept exactly"
         for name in sorted(names)
     ]
+    if any(compat.splits_later_axis(op.params) for op in _constraints(selector)):
+        notes.append(
+            "AxisType.Auto splits an array along other axes than its first: it is "
+            "gathered before it is encoded. With AxisType.Explicit, or in a shard_map, "
+            "it is encoded where it is"
+        )
+    return notes
+
+
+def _constraints(selector: _Selector) -> list[Op]:
+    return [op for op in selector.program.forward if op.name == "sharding_constraint"]
 
 
 def _stored(selector: _Selector, value: Value) -> Stored:
