@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, final
@@ -13,7 +14,13 @@ import jax.numpy as jnp
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax import _kernels
-from epmc_jax._partitioning import split_by_rows
+from epmc_jax._partitioning import (
+    block_shape,
+    on_each_device,
+    rows_spec,
+    split_by_rows,
+    typed_sharding,
+)
 from epmc_jax._primitives import (
     has_derivative,
     make_primitive,
@@ -61,6 +68,8 @@ class Encoded:
     codec: AbstractCodec = dataclasses.field(metadata={"static": True})
     shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})
     dtype: Any = dataclasses.field(metadata={"static": True})
+    # How the type of the array says that it is split: each device encodes its block.
+    split: Any = dataclasses.field(default=None, metadata={"static": True})
 
     @property
     def nbytes(self) -> int:
@@ -164,8 +173,14 @@ class AbstractCodec(abc.ABC):
                 f"{self._accepted()}. Raw() keeps any array as it is."
             )
         dtype = jnp.dtype(self.decoded_dtype(x.dtype))
-        rows = encode_p.bind(x, codec=self)
-        return Encoded(rows, self, self.decoded_shape(x.shape), dtype)
+        split = typed_sharding(x)
+        rows = on_each_device(
+            lambda x: encode_p.bind(x, codec=self),
+            (x,),
+            split,
+            split and rows_spec(split),
+        )
+        return Encoded(rows, self, self.decoded_shape(x.shape), dtype, split)
 
     @final
     def decode(self, encoded: Encoded, *, after: Sequence[jax.Array] = ()) -> jax.Array:
@@ -174,8 +189,12 @@ class AbstractCodec(abc.ABC):
         Without `after` XLA may decode as soon as the bytes are there, and the memory
         that encoding saved is lost again.
         """
-        shape, dtype = tuple(encoded.shape), jnp.dtype(encoded.dtype)
-        return decode_p.bind(encoded.rows, *after, codec=self, shape=shape, dtype=dtype)
+        split, dtype = encoded.split, jnp.dtype(encoded.dtype)
+        shape = block_shape(split, encoded.shape)
+
+        results = split and split.spec
+        decode = functools.partial(decode_p.bind, codec=self, shape=shape, dtype=dtype)
+        return on_each_device(decode, (encoded.rows, *after), split, results)
 
     def _accepted(self) -> str:
         names = ("bool", "int8", "uint8", "int32", "bfloat16", "float16", "float32")

@@ -6,12 +6,15 @@ name in all of these versions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import jax
-from jax._src import dispatch, source_info_util
+from jax._src import ad_util, dispatch, source_info_util
+from jax._src.core import NamedAxisEffect
 from jax.core import eval_jaxpr as eval_jaxpr
 from jax.custom_derivatives import SymbolicZero as SymbolicZero
 from jax.extend.core import ClosedJaxpr as ClosedJaxpr
@@ -20,6 +23,7 @@ from jax.extend.core import JaxprEqn as JaxprEqn
 from jax.extend.core import Literal as Literal
 from jax.extend.core import Primitive
 from jax.extend.core import Var as Var
+from jax.sharding import NamedSharding, PartitionSpec
 
 INLINED_CALLS = frozenset(
     {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "remat_call"}
@@ -127,9 +131,34 @@ def is_saveable(policy: Callable[..., Any], eqn: JaxprEqn) -> bool:
 def encoded_aval(aval: Any, shape: Sequence[int], dtype: Any) -> Any:
     """The aval of an array made from one of `aval`, with another shape and dtype.
 
-    What concerns devices is kept, but for the sharding: its axes are those of `aval`.
+    What concerns devices is kept, but for the axes that are split: those are of `aval`.
     """
-    return aval.update(shape=tuple(shape), dtype=dtype, weak_type=False, sharding=None)
+    unsplit = aval.sharding.update(spec=PartitionSpec(*(None for _ in shape)))
+    return aval.update(
+        shape=tuple(shape), dtype=dtype, weak_type=False, sharding=unsplit
+    )
+
+
+def sharding_in_type(x: Any) -> NamedSharding | None:
+    """How the type of `x` says that it is split; None if it says nothing.
+
+    Only axes of a mesh that are `AxisType.Explicit` are in the type of an array.
+    """
+    aval = x if isinstance(x, jax.core.ShapedArray) else jax.typeof(x)
+    sharding = getattr(aval, "sharding", None)
+    if not isinstance(sharding, NamedSharding) or not sharding.mesh.explicit_axes:
+        return None
+    return sharding
+
+
+def splits_later_axis(params: Mapping[str, Any]) -> bool:
+    """True where a `sharding_constraint` with `params` splits not the first axis
+    alone."""
+    sharding = params["sharding"]
+    if not isinstance(sharding, NamedSharding):
+        return False
+    names = jax.tree.leaves(tuple(sharding.spec)[1:])
+    return any(sharding.mesh.shape[name] > 1 for name in names)
 
 
 def tangent_aval(aval: Any) -> Any:
@@ -146,6 +175,53 @@ def scan_layout(eqn: JaxprEqn) -> tuple[int, int]:
     numbered = params["ft_in"].update(list(range(len(eqn.invars))))
     consts, carry, _ = (list(group) for group in numbered.unpack())
     return len(consts), len(carry)
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardMapLayout:
+    """How a shard_map equation splits its operands: `jax.shard_map`'s arguments."""
+
+    mesh: Any
+    axis_names: frozenset[Any]
+    in_specs: tuple[Any, ...]
+    out_specs: tuple[Any, ...]
+    check_vma: bool
+
+    @property
+    def num_devices(self) -> int:
+        """Devices, or groups of these, that run the body."""
+        return math.prod(self.mesh.shape[name] for name in self.axis_names)
+
+
+def shard_map_layout(eqn: JaxprEqn) -> ShardMapLayout:
+    params = eqn.params
+    return ShardMapLayout(
+        mesh=params["mesh"],
+        axis_names=frozenset(params["newly_manual_axes"]),
+        in_specs=tuple(params["in_specs"]),
+        out_specs=tuple(params["out_specs"]),
+        check_vma=params["check_vma"],
+    )
+
+
+def varying_axes(aval: Any) -> frozenset[Any]:
+    """The mesh axes, within a shard_map, over which arrays of `aval` differ."""
+    return frozenset(aval.mat.varying)
+
+
+def zeros_like_aval(aval: Any) -> Any:
+    """Zeros of the type `aval`, with all that it says of devices."""
+    return ad_util.zeros_like_aval(aval)
+
+
+def result_avals(fun: Callable[..., Any], *avals: Any) -> list[Any]:
+    """The avals of the leaves that `fun` returns: with all that they say of devices."""
+    return list(jax.make_jaxpr(fun)(*avals).out_avals)
+
+
+def has_effects(eqn: JaxprEqn) -> bool:
+    """True where `eqn` does more than its results say (naming a mesh axis is none)."""
+    return any(not isinstance(e, NamedAxisEffect) for e in eqn.effects)
 
 
 def needs_devices_to_lower(primitive: Primitive) -> None:

@@ -1,4 +1,4 @@
-"""Prints, for one policy, what sharding over four devices costs; run by a test.
+"""Prints what a gradient costs on eight devices, plain and compressed; run by a test.
 
 A process of its own, because the number of devices is fixed when jax starts.
 """
@@ -8,21 +8,66 @@ import os
 import re
 import sys
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import epmc_jax
 from epmc_jax import Policy, policies
 from tests.models import relative_error
 
-GATHERS = ("all-gather", "all-to-all", "collective-permute")
+COLLECTIVES = (
+    "all-gather",
+    "all-reduce",
+    "all-to-all",
+    "collective-permute",
+    "reduce-scatter",
+)
+BATCH, TIME, WIDTH, HEADS, HIDDEN = 8, 16, 32, 4, 256
 
 
-def loss(params, x):
+def compress(fun, policy):
+    rules = getattr(policies, policy)().rules
+    return epmc_jax.compress(fun, policy=Policy(*rules, min_bytes=0))
+
+
+def normal(seed, *shape):
+    scale = shape[-2] ** 0.5 if len(shape) > 1 else 1
+    return jax.random.normal(jax.random.key(seed), shape) / scale
+
+
+def moved(compiled):
+    """Arrays that each kind of collective makes: XLA may join several in one."""
+    counts = {}
+    for kind in COLLECTIVES:
+        made = re.findall(rf" = (\S+|\(.*?\)) {kind}(?:-start)?\(", compiled.as_text())
+        counts[kind] = sum(types.count("[") for types in made)
+    return counts
+
+
+def measure(fun, *args):
+    compiled = jax.jit(jax.grad(fun)).lower(*args).compile()
+    temp = compiled.memory_analysis().temp_size_in_bytes
+    return moved(compiled), temp, jax.device_get(compiled(*args))
+
+
+def compare(fun, policy, *args, inside=lambda fun: fun):
+    """`fun` plain and compressed; `inside`: what is put around both."""
+    plain, plain_temp, expected = measure(inside(fun), *args)
+    counts, temp, gradient = measure(inside(compress(fun, policy)), *args)
+    return {
+        "added": {k: counts[k] - plain[k] for k in counts if counts[k] > plain[k]},
+        "temp": temp / plain_temp,
+        "error": relative_error(expected, gradient),
+    }
+
+
+def convolutions(params, x):
     kernel, dense = params
     for _ in range(2):
         x = lax.conv_general_dilated(
@@ -31,36 +76,161 @@ def loss(params, x):
         x = jax.nn.relu((x - x.mean((0, 1, 2))) * lax.rsqrt(x.var((0, 1, 2)) + 1e-5))
         shape, strides = (1, 3, 3, 1), (1, 2, 2, 1)
         x = lax.reduce_window(x, -jnp.inf, lax.max, shape, strides, "SAME")
-    x = x.reshape(x.shape[0], -1)
+    x = x[:, ::2, ::2].reshape(x.shape[0], -1)
     layer = lambda x, w: (x + jax.nn.gelu(x @ w), None)  # noqa: E731
     return (lax.scan(layer, x, dense)[0] ** 2).mean()
 
 
-def measure(fun, mesh):
-    """Gathers in the compiled gradient, temporary bytes per device, the gradient."""
-    put = lambda a, spec: jax.device_put(a, NamedSharding(mesh, spec))  # noqa: E731
-    keys = jax.random.split(jax.random.key(0), 3)
-    kernel = put(jax.random.normal(keys[0], (3, 3, 8, 8)) / 8, PartitionSpec())
-    dense = put(jax.random.normal(keys[1], (3, 512, 512)) / 22, PartitionSpec())
-    images = jax.random.normal(keys[2], (16, 32, 32, 8))
-    args = (kernel, dense), put(images, PartitionSpec("data"))
-    compiled = jax.jit(jax.grad(fun)).lower(*args).compile()
-    text = compiled.as_text()
-    gathers = sum(len(re.findall(rf" {name}\(", text)) for name in GATHERS)
-    temp = compiled.memory_analysis().temp_size_in_bytes
-    return gathers, temp, compiled(*args)
+def convolutional_parameters():
+    return normal(0, 3, 3, 8, 8) / 3, normal(1, 3, 128, 128)
 
 
-def main(policy: str) -> None:
-    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
-    rules = getattr(policies, policy)().rules
-    compressed = epmc_jax.compress(loss, policy=Policy(*rules, min_bytes=0))
-    plain_gathers, plain_temp, plain = measure(loss, mesh)
-    gathers, temp, gradient = measure(compressed, mesh)
-    error = relative_error(plain, gradient)
-    result = {"plain_gathers": plain_gathers, "gathers": gathers, "error": error}
-    json.dump({**result, "temp": temp, "plain_temp": plain_temp}, sys.stdout)
+def normalized(x):
+    x = x - x.mean(-1, keepdims=True)
+    return x * lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-5)
+
+
+def block(p, x, reduce_sum):
+    """A transformer block. `reduce_sum(equation, x, w)`: a product whose sum is over
+    what may be split."""
+    h = normalized(x)
+    q, k, v = (jnp.einsum("btd,dhk->bthk", h, p[name]) for name in "qkv")
+    scores = jnp.einsum("bthk,bshk->bhts", q, k)
+    causal = jnp.tril(jnp.ones((TIME, TIME), bool))
+    attention = jax.nn.softmax(jnp.where(causal, scores, -1e9))
+    mixed = jnp.einsum("bhts,bshk->bthk", attention, v)
+    x = x + reduce_sum("bthk,hkd->btd", mixed, p["o"])
+    h = jax.nn.gelu(jnp.einsum("btd,df->btf", normalized(x), p["up"]))
+    return x + reduce_sum("btf,fd->btd", h, p["down"])
+
+
+def transformer(reduce_sum):
+    def loss(layers, x):
+        x = lax.scan(lambda x, p: (block(p, x, reduce_sum), None), x, layers)[0]
+        return (x**2).mean()
+
+    return loss
+
+
+def parameters(num_layers=2):
+    per_head = (num_layers, WIDTH, HEADS, WIDTH // HEADS)
+    return {
+        "q": normal(0, *per_head),
+        "k": normal(1, *per_head),
+        "v": normal(2, *per_head),
+        "o": normal(3, num_layers, HEADS, WIDTH // HEADS, WIDTH),
+        "up": normal(4, num_layers, WIDTH, HIDDEN),
+        "down": normal(5, num_layers, HIDDEN, WIDTH),
+    }
+
+
+TENSOR_PARALLEL = {
+    "q": P(None, None, "model"),
+    "k": P(None, None, "model"),
+    "v": P(None, None, "model"),
+    "o": P(None, "model"),
+    "up": P(None, None, "model"),
+    "down": P(None, "model"),
+}
+
+
+def put(mesh, tree, specs):
+    place = lambda x, spec: jax.device_put(x, NamedSharding(mesh, spec))  # noqa: E731
+    return jax.tree.map(place, tree, specs, is_leaf=lambda x: isinstance(x, np.ndarray))
+
+
+def data_parallel(policy):
+    """One device has the temporaries of its share of the batch, and no more."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    params, images = convolutional_parameters(), normal(2, 64, 32, 32, 8)
+    split = put(mesh, params, (P(), P())), put(mesh, images, P("data"))
+    found = compare(convolutions, policy, *split)
+    fun = compress(convolutions, policy)
+    temp, share = (measure(fun, *a)[1] for a in (split, (params, images[:8])))
+    return {**found, "share": temp / share}
+
+
+def fully_sharded(policy):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    params = parameters()
+    specs = {name: P(None, "data") for name in params}
+    specs["o"] = P(None, None, "data")
+    by_batch = NamedSharding(mesh, P("data"))
+    keep = lambda x: lax.with_sharding_constraint(x, by_batch)  # noqa: E731
+    loss = transformer(lambda *args: keep(jnp.einsum(*args)))
+    x = put(mesh, normal(9, BATCH, TIME, WIDTH), P("data"))
+    return compare(loss, policy, put(mesh, params, specs), x)
+
+
+def tensor_parallel(policy):
+    """Split by the types of the arrays: along heads and along hidden features."""
+    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
+    whole = NamedSharding(mesh, P("data", None, None))
+    loss = transformer(lambda *args: jnp.einsum(*args, out_sharding=whole))
+    x = put(mesh, normal(9, BATCH, TIME, WIDTH), P("data"))
+    return compare(loss, policy, put(mesh, parameters(), TENSOR_PARALLEL), x)
+
+
+def pooled_channels(policy):
+    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
+
+    def loss(scale, x):
+        window = (1, 3, 3, 1), (1, 2, 2, 1)
+        x = lax.reduce_window(
+            jax.nn.relu(x * scale), -jnp.inf, lax.max, *window, "SAME"
+        )
+        return (jnp.sin(x) ** 2).mean()
+
+    images = put(mesh, normal(3, 8, 8, 8, 32), P("data", None, None, "model"))
+    return compare(loss, policy, put(mesh, jnp.ones(32), P("model")), images)
+
+
+def mapped(policy, *, compressed_inside, check_vma):
+    """The same blocks in a `shard_map` that is compressed, or compressed within one."""
+    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    own = transformer(lambda *args: lax.psum(jnp.einsum(*args), "model"))
+    body = lambda params, x: lax.pmean(own(params, x), "data")  # noqa: E731
+    specs = {"in_specs": (TENSOR_PARALLEL, P("data")), "out_specs": P()}
+    around = lambda fun: jax.shard_map(  # noqa: E731
+        fun, mesh=mesh, check_vma=check_vma, **specs
+    )
+    args = (
+        put(mesh, parameters(), TENSOR_PARALLEL),
+        put(mesh, normal(9, BATCH, TIME, WIDTH), P("data")),
+    )
+    if compressed_inside:
+        return compare(body, policy, *args, inside=around)
+    return compare(around(body), policy, *args)
+
+
+def parallel_map(policy):
+    """`jax.pmap` around the gradient, and within what is compressed."""
+    loss = lambda w, x: (jax.nn.gelu(jax.nn.relu(x @ w) @ w) ** 2).mean()  # noqa: E731
+    each = lambda fun: jax.pmap(fun, in_axes=(None, 0))  # noqa: E731
+    w, x = normal(0, 32, 32), normal(1, 8, 4, 32)
+    expected = each(jax.grad(loss))(w, x)
+    around = each(jax.grad(compress(loss, policy)))(w, x)
+    whole = lambda w, x: each(loss)(w, x).mean()  # noqa: E731
+    within = jax.grad(compress(whole, policy))(w, x)
+    errors = (
+        relative_error(expected, around),
+        relative_error(jax.grad(whole)(w, x), within),
+    )
+    return {"added": {}, "temp": 0, "error": max(errors)}
+
+
+CASES = {
+    "data_parallel": data_parallel,
+    "fully_sharded": fully_sharded,
+    "tensor_parallel": tensor_parallel,
+    "pooled_channels": pooled_channels,
+    "shard_map": lambda p: mapped(p, compressed_inside=False, check_vma=True),
+    "unchecked": lambda p: mapped(p, compressed_inside=False, check_vma=False),
+    "in_shard_map": lambda p: mapped(p, compressed_inside=True, check_vma=True),
+    "pmap": parallel_map,
+}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    names = sys.argv[2:] or CASES
+    json.dump({name: CASES[name](sys.argv[1]) for name in names}, sys.stdout)

@@ -28,7 +28,7 @@ PASSES = (
     {"chains", "rewrites", "description"},
     {"selection"},
     {"execution"},
-    {"loops", "branches"},
+    {"loops", "branches", "shards"},
     {"control_flow"},
     {"regions"},
 )

@@ -3,7 +3,9 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 import epmc_jax
 from epmc_jax import policies
@@ -72,6 +74,20 @@ def test_the_picture_is_written(tmp_path):
     loss, args = cnn_loss()
     epmc_jax.plan(loss, *args).plot(str(tmp_path / "plan.png"))
     assert (tmp_path / "plan.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("names", "is_gathered"), [(("data", None), False), (("data", "model"), True)]
+)
+def test_what_is_gathered_is_noted(names, is_gathered):
+    mesh = jax.sharding.AbstractMesh((2, 2), ("data", "model"))
+    split = NamedSharding(mesh, PartitionSpec(*names))
+
+    def loss(x):
+        return jnp.sum(jnp.sin(jax.lax.with_sharding_constraint(x * x, split)))
+
+    text = str(epmc_jax.plan(loss, jax.ShapeDtypeStruct((64, 64), jnp.float32)))
+    assert ("gathered before" in text) == is_gathered
 
 
 def test_two_policies_are_refused():

@@ -108,7 +108,7 @@ class PlannedCond:
             encoded = [False] * len(held) + self.is_activation
             region = self.plan(jaxpr, wrt=[len(held) + i for i in wrt], encoded=encoded)
             self.nested.plain_bytes += region.plain_bytes
-            saved = jax.eval_shape(_saved_by(region.selection, held), *avals)
+            saved = compat.result_avals(_saved_by(region.selection, held), *avals)
             branches.append(_Branch(held, region.selection, saved))
         return branches
 
@@ -165,8 +165,7 @@ def _share_slots(branches: Sequence[_Branch]) -> list[Any]:
     for branch in branches:
         left = list(enumerate(slots))
         for aval in branch.avals:
-            kind = (aval.shape, aval.dtype)
-            fits = (k for k, (_, s) in enumerate(left) if (s.shape, s.dtype) == kind)
+            fits = (k for k, (_, other) in enumerate(left) if other == aval)
             place = next(fits, None)
             if place is None:
                 branch.slots.append(len(slots))
@@ -182,7 +181,7 @@ def _forward_of(branch: _Branch, slots: Sequence[Any]) -> Callable[..., Any]:
         outs, saved, _ = execution.run_forward(branch.selection, arrays)
         by_slot = dict(zip(branch.slots, saved, strict=True))
         filled = [
-            by_slot[i] if i in by_slot else jnp.zeros(aval.shape, aval.dtype)
+            by_slot[i] if i in by_slot else compat.zeros_like_aval(aval)
             for i, aval in enumerate(slots)
         ]
         return outs, filled

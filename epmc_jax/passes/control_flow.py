@@ -1,4 +1,4 @@
-"""Evaluates a jaxpr with its loops and branches entered: their bodies are planned."""
+"""Evaluates a jaxpr with loops, branches and shard_maps entered: bodies are planned."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from epmc_jax.passes.branches import PlannedCond
 from epmc_jax.passes.exactness import CHEAP_NAMES
 from epmc_jax.passes.loops import PlannedScan
 from epmc_jax.passes.program import NestedResiduals
+from epmc_jax.passes.shards import PlannedShardMap
 
-_ENTERED = frozenset({"scan", "cond"})
+_ENTERED: dict[str, Callable[..., Callable[..., Any]]] = {
+    "scan": PlannedScan,
+    "cond": PlannedCond,
+    "shard_map": PlannedShardMap,
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """Evaluates jaxprs, with scans and conds as planned ones.
+    """Evaluates jaxprs, with scans, conds and shard_maps as planned ones.
 
     `plan(jaxpr, wrt=..., encoded=...)` gives a region with its `selection`. `nested`
     receives what the bodies store.
@@ -60,10 +65,8 @@ class Evaluator:
         self, eqn: Any, inputs: Sequence[Any], is_activation: Sequence[bool]
     ) -> Sequence[Any]:
         name = eqn.primitive.name
-        if name == "scan" and not eqn.effects:
-            return PlannedScan(eqn, self.plan, self.nested, is_activation)(*inputs)
-        if name == "cond" and not eqn.effects:
-            return PlannedCond(eqn, self.plan, self.nested, is_activation)(*inputs)
+        if name in _ENTERED and not compat.has_effects(eqn):
+            return _ENTERED[name](eqn, self.plan, self.nested, is_activation)(*inputs)
         if name in compat.TRANSPARENT_CALLS:
             body, held = compat.called_jaxpr(eqn)
             flags = [False] * len(held) + list(is_activation)

@@ -40,6 +40,11 @@ _CONTRACTIONS = frozenset(
     dynamic_update_slice fft gather ragged_dot_general reduce_sum reduce_window_sum
     scaled_dot scatter-add triangular_solve""".split()
 )
+# Between devices: as smooth as a sum or a copy, but never repeated.
+_BETWEEN_DEVICES = frozenset(
+    """all_gather all_gather_invariant all_to_all ppermute psum psum_invariant
+    reduce_scatter reshard sharding_constraint""".split()
+)
 # Positions of the operands in which a value near zero is a pole of the result or of
 # its derivative: an absolute error that is harmless elsewhere is unbounded there.
 _POLES = {
@@ -59,13 +64,20 @@ _POLES = {
     "erf_inv": (0,),
     "rem": (0, 1),
 }
-_SCALED_COPIES = _MOVES | {"copy", "copy_p", "mul", "neg", "convert_element_type"}
+_SCALED_COPIES = (
+    _MOVES | _BETWEEN_DEVICES | {"copy", "copy_p", "mul", "neg", "convert_element_type"}
+)
 
 # A fill value beyond this (masked attention scores hold -1e9 or less) would be the
 # range of its group: the values beside it would come back as nothing but error.
 _LARGE_FILL = 1e4
-_SPREADING = _MOVES | frozenset(
-    "add add_any sub mul neg copy copy_p select_n convert_element_type clamp".split()
+_SPREADING = (
+    _MOVES
+    | _BETWEEN_DEVICES
+    | frozenset(
+        """add add_any clamp convert_element_type copy copy_p mul neg select_n
+        sub""".split()
+    )
 )
 
 
@@ -89,7 +101,7 @@ def is_continuous(op: Op) -> bool:
         return all(is_float(v) for v in op.outputs)
     if op.name == "integer_pow":
         return True
-    return op.name in _ELEMENTWISE | _MOVES | _CONTRACTIONS
+    return op.name in _ELEMENTWISE | _MOVES | _CONTRACTIONS | _BETWEEN_DEVICES
 
 
 def exact_inputs(program: Program) -> set[Value]:

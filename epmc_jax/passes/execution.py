@@ -14,8 +14,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from epmc_jax import _jax_compat as compat
 from epmc_jax._codec import Encoded
 from epmc_jax._ordering import materialized, pin
+from epmc_jax._partitioning import on_each_device, typed_sharding
 from epmc_jax.codecs import BitMask, Raw, relu_gradient
 from epmc_jax.passes.exactness import is_cheap, is_reduction
 from epmc_jax.passes.program import Constant, Op, Value, is_float, live_ops
@@ -155,7 +157,10 @@ class _Backward:
         if op.name == "relu_gradient":
             mask, ct = op.values[0], op.inputs[1]
             if mask in self.stored and isinstance(self.stored[mask].codec, BitMask):
-                return [relu_gradient(self.saved[mask], self._input(ct))]
+                operands = (self.saved[mask], self._input(ct))
+                split = typed_sharding(mask.aval)
+                results = split and split.spec
+                return [on_each_device(relu_gradient, operands, split, results)]
         return op.call(*(self._input(x) for x in op.inputs))
 
     def _end_layer(self, value: Value) -> None:
@@ -181,7 +186,7 @@ class _Backward:
         if self._is_residual(x):
             return self._residual(x)
         array = self.env[x]
-        return jnp.zeros(x.shape, x.dtype) if array is ZERO else array
+        return compat.zeros_like_aval(x.aval) if array is ZERO else array
 
     def _residual(self, value: Value) -> Any:
         """Decodes or recomputes `value`, or takes what this layer has of it."""
@@ -226,13 +231,16 @@ class _Backward:
         array = self.selection.masks[mask]
         codec = self.stored[array].codec.mask_codec(array.dtype)
         assert codec is not None
-        encoded = Encoded(self.saved[array], codec, mask.shape, mask.dtype)
+        encoded = Encoded(
+            self.saved[array], codec, mask.shape, mask.dtype, typed_sharding(mask.aval)
+        )
         self.decoded[mask] = codec.decode(encoded, after=self.tie)
 
     def _decode(self, stored: Stored) -> None:
         saved, value = self.saved[stored.value], stored.value
         if not isinstance(stored.codec, Raw):
-            encoded = Encoded(saved, stored.codec, value.shape, value.dtype)
+            split = typed_sharding(value.aval)
+            encoded = Encoded(saved, stored.codec, value.shape, value.dtype, split)
             self.decoded[value] = stored.codec.decode(encoded, after=self.tie)
         elif not is_float(value):
             self.at_hand[value] = saved

@@ -173,7 +173,7 @@ class _BackwardStep:
         self.is_scanned = [i >= len(scan.held) + first_xs for i in planned.read]
 
     def initial(self) -> Any:
-        return self.ct_carry, [jnp.zeros(a.shape, a.dtype) for a in self.const_avals]
+        return self.ct_carry, [compat.zeros_like_aval(a) for a in self.const_avals]
 
     def scanned(self, saved: Sequence[Any]) -> Any:
         xs = [a for a, s in zip(self.read, self.is_scanned, strict=True) if s]
@@ -204,4 +204,4 @@ def _is_zero(ct: Any) -> bool:
 
 
 def _instantiated(ct: Any) -> Any:
-    return jnp.zeros(ct.shape, ct.dtype) if _is_zero(ct) else ct
+    return compat.zeros_like_aval(ct.aval) if _is_zero(ct) else ct

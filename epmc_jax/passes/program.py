@@ -278,6 +278,6 @@ def _op(eqn: Any, inputs: list, outputs: list[Value], path: str) -> Op:
         params=eqn.params,
         call=call,
         path=path,
-        has_effects=bool(eqn.effects),
+        has_effects=compat.has_effects(eqn),
         equation=eqn,
     )

@@ -9,13 +9,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax._codec import AbstractCodec
+from epmc_jax._partitioning import (
+    block_shape,
+    on_each_device,
+    rows_spec,
+    typed_sharding,
+)
 from epmc_jax.codecs import PoolIndex, max_pool, pool_gradient
 from epmc_jax.passes.program import (
     Constant,
@@ -109,7 +114,11 @@ def _pool_gradient_from_index(program: Program, choose_pool: ChoosePool) -> Prog
     indices: dict[Op, Value] = {}
     forward = []
     for op in program.forward:
-        if op.name == "reduce_window_max" and _is_undilated(op):
+        if (
+            op.name == "reduce_window_max"
+            and _is_undilated(op)
+            and _pools_within_blocks(op)
+        ):
             gradient = gradients.get((op.values[0], pool_window(op)))
             codec = choose_pool(op, pool_window(op)) if gradient else None
             if gradient and isinstance(codec, PoolIndex):
@@ -133,15 +142,34 @@ def _forward_values(program: Program) -> list[Value]:
     return [*program.arguments, *(out for op in program.forward for out in op.outputs)]
 
 
+def _pools_within_blocks(op: Op) -> bool:
+    """True where no window reaches over to what another device has."""
+    split = typed_sharding(op.values[0].aval)
+    if split is None:
+        return True
+    window = pool_window(op)
+    axes = zip(split.spec, window.window, window.strides, window.padding, strict=True)
+    return all(
+        names is None or (size, stride, padding) == (1, 1, (0, 0))
+        for names, size, stride, padding in axes
+    )
+
+
 def _indexed_pool(op: Op, codec: PoolIndex) -> Op:
     (operand,) = op.values
-    rows = Value(jax.eval_shape(lambda x: max_pool(codec, x)[1], operand.aval))
+    split = typed_sharding(operand.aval)
+    results = split and (split.spec, rows_spec(split))
+
+    def call(x):
+        return list(on_each_device(lambda x: max_pool(codec, x), (x,), split, results))
+
+    _, rows = compat.result_avals(call, operand.aval)
     return dataclasses.replace(
         op,
         name="max_pool",
-        outputs=[*op.outputs, rows],
+        outputs=[*op.outputs, Value(rows)],
         params={"codec": codec, "operand": operand.aval},
-        call=lambda x: list(max_pool(codec, x)),
+        call=call,
     )
 
 
@@ -151,12 +179,19 @@ def _scatter_by_index(op: Op, rows: Value) -> Op:
     codec = PoolIndex(
         window=window.window, strides=window.strides, padding=window.padding
     )
+    split = typed_sharding(operand.aval)
+    block = block_shape(split, operand.shape)
+
+    def call(*operands):
+        scatter = lambda rows, ct: pool_gradient(codec, rows, ct, block)  # noqa: E731
+        return [on_each_device(scatter, operands, split, split and split.spec)]
+
     return dataclasses.replace(
         op,
         name="pool_gradient",
         inputs=[rows, ct],
         params={"codec": codec, "operand_shape": operand.shape},
-        call=lambda rows, ct: [pool_gradient(codec, rows, ct, operand.shape)],
+        call=call,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax._codec import AbstractCodec
+from epmc_jax._partitioning import block_shape, num_blocks, typed_sharding
 from epmc_jax.codecs import BitMask, Raw
 from epmc_jax.passes import exactness
 from epmc_jax.passes.chains import ends_of_chains
@@ -69,9 +70,11 @@ class Stored:
     @property
     def encoded_bytes(self) -> int:
         """Bytes that are kept."""
+        if self.nested is not None:
+            return self.nested.encoded_bytes
         if isinstance(self.codec, Raw):
             return self.value.nbytes
-        return self.codec.encoded_nbytes(self.source.shape, self.source.dtype)
+        return _encoded_nbytes(self.codec, self.source)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -156,7 +159,7 @@ class _Selector:
         codec = self.policy.codec_for(residual)
         if isinstance(codec, Raw):
             return codec, residual, "no rule encodes it"
-        if codec.encoded_nbytes(value.shape, value.dtype) >= value.nbytes:
+        if _encoded_nbytes(codec, value) >= value.nbytes:
             return Raw(), residual, f"{type(codec).__name__} would not make it smaller"
         if not codec.exact and value in self.must_be_exact:
             return Raw(), residual, f"read exactly by {self._exact_reader(value)}"
@@ -177,7 +180,7 @@ class _Selector:
         codec, _, _ = self.codec(value)
         nbytes = value.nbytes
         if not isinstance(codec, Raw):
-            nbytes = codec.encoded_nbytes(value.shape, value.dtype)
+            nbytes = _encoded_nbytes(codec, value)
         return nbytes + _BYTES_PER_RESIDUAL + value.nbytes * _DENSE_SHARE
 
     def tells_mask(self, value: Value) -> bool:
@@ -185,6 +188,13 @@ class _Selector:
         if value not in self.describer.relu:
             return False
         return self.codec(value)[0].mask_codec(value.dtype) is not None
+
+
+def _encoded_nbytes(codec: AbstractCodec, value: Value) -> int:
+    """Bytes on all devices together: each encodes its block as an array of its own."""
+    split = typed_sharding(value.aval)
+    block = block_shape(split, value.shape)
+    return num_blocks(split) * codec.encoded_nbytes(block, value.dtype)
 
 
 def select(
@@ -316,10 +326,21 @@ def _notes(selector: _Selector) -> list[str]:
         if op.name in _NOT_ENTERED
         and not any(selector.describer.nested_of(v) for v in op.values)
     }
-    return [
+    notes = [
         f"{name} is not entered: what its gradient reads is kept exactly"
         for name in sorted(names)
     ]
+    if any(compat.splits_later_axis(op.params) for op in _constraints(selector)):
+        notes.append(
+            "AxisType.Auto splits an array along other axes than its first: it is "
+            "gathered before it is encoded. With AxisType.Explicit, or in a shard_map, "
+            "it is encoded where it is"
+        )
+    return notes
+
+
+def _constraints(selector: _Selector) -> list[Op]:
+    return [op for op in selector.program.forward if op.name == "sharding_constraint"]
 
 
 def _stored(selector: _Selector, value: Value) -> Stored:
