@@ -118,7 +118,10 @@ def _regions(fun: Callable[..., Any], args: tuple[Any, ...]) -> list[PlannedRegi
 
     with watch_regions(found.append):
         jax.eval_shape(lambda *a: jax.tree.leaves(pull_back(*a)), *args)
-    return found
+    # jax's caches keep the context, and so the list, but need not keep the regions.
+    regions = list(found)
+    found.clear()
+    return regions
 
 
 def _plan(regions: list[PlannedRegion]) -> Plan:
