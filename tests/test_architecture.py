@@ -16,7 +16,7 @@ LAYERS = (
     {"policy", "policies"},
     {"passes"},
     {"transform"},
-    {"report", "planning"},
+    {"exporting", "report", "planning"},
     {"flax"},
     {"compressing"},
     {"__init__"},

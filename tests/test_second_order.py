@@ -61,6 +61,14 @@ def test_disabled_functions_run_as_written():
         second(compressed)
 
 
+@pytest.mark.parametrize("forward", FORWARD.values(), ids=FORWARD)
+def test_disabled_functions_have_forward_derivatives(forward):
+    with epmc_jax.disable():
+        found = forward(epmc_jax.compress(loss))
+    pairs = zip(jax.tree.leaves(forward(loss)), jax.tree.leaves(found), strict=True)
+    assert all(jnp.allclose(a, b, rtol=1e-4, atol=1e-2) for a, b in pairs)
+
+
 def test_disable_reaches_what_jit_has_traced_before():
     compressed = jax.jit(epmc_jax.compress(loss))
     jax.grad(compressed)(X)
