@@ -7,6 +7,7 @@ from epmc_jax import codecs as codecs
 from epmc_jax import policies as policies
 from epmc_jax._types import SecondOrderError as SecondOrderError
 from epmc_jax.compressing import compress as compress
+from epmc_jax.exporting import export_checks as export_checks
 from epmc_jax.planning import Plan as Plan
 from epmc_jax.planning import PlanRow as PlanRow
 from epmc_jax.planning import plan as plan

@@ -17,12 +17,18 @@ from jax._src import ad_util, dispatch, source_info_util
 from jax._src.core import NamedAxisEffect
 from jax.core import eval_jaxpr as eval_jaxpr
 from jax.custom_derivatives import SymbolicZero as SymbolicZero
+from jax.experimental.custom_partitioning import (
+    custom_partitioning as custom_partitioning,
+)
 from jax.extend.core import ClosedJaxpr as ClosedJaxpr
 from jax.extend.core import Jaxpr as Jaxpr
 from jax.extend.core import JaxprEqn as JaxprEqn
 from jax.extend.core import Literal as Literal
-from jax.extend.core import Primitive
+from jax.extend.core import Primitive as Primitive
 from jax.extend.core import Var as Var
+from jax.interpreters import ad as ad
+from jax.interpreters import batching as batching
+from jax.interpreters import mlir as mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
 INLINED_CALLS = frozenset(

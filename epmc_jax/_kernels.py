@@ -62,6 +62,14 @@ def has_cuda_kernel(target: str) -> bool:
     return target in _CUDA_TARGETS and _register(_CUDA_LIBRARY, _CUDA_TARGETS, "CUDA")
 
 
+def register_kernels() -> list[str]:
+    """Registers the libraries that are there; returns the names of all targets."""
+    has_cpu_kernels()
+    if _find(_CUDA_LIBRARY) is not None:
+        _register(_CUDA_LIBRARY, _CUDA_TARGETS, "CUDA")
+    return sorted({*_CPU_TARGETS, *_CUDA_TARGETS})
+
+
 def call_target(
     target: str,
     result: Any,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-from jax.interpreters import ad
 
 from epmc_jax import _kernels
+from epmc_jax._jax_compat import ad
 from epmc_jax._partitioning import split_like_operand
 from epmc_jax._primitives import make_primitive, wait_for
 

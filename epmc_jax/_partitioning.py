@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
 from epmc_jax import _jax_compat as compat
@@ -120,7 +119,7 @@ def _partitioned(
         return mesh, call, result, tuple(shardings)
 
     shaped = jax.eval_shape(call, *operands)
-    partitioned = custom_partitioning(call)
+    partitioned = compat.custom_partitioning(call)
     partitioned.def_partition(
         partition=partition,
         sharding_rule=_rule(operands, jax.tree.leaves(shaped), count, keeps_axes),

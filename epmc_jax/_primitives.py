@@ -8,10 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
 from epmc_jax import _jax_compat as compat
+from epmc_jax._jax_compat import Primitive, ad, batching, mlir
 from epmc_jax._types import SecondOrderError
 
 

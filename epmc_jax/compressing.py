@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from epmc_jax.policy import Policy
+from epmc_jax.policy import Policy, check_policy
 from epmc_jax.transform import compress_function
 
 
@@ -16,14 +16,14 @@ def compress(
     target: Any = None,
     *,
     policy: Policy | None = None,
-    encode_argnums: Sequence[int] = (),
+    encode_argnums: int | Sequence[int] = (),
 ) -> Any:
     """Stores what the gradient of `target` needs from its forward pass encoded.
 
     `target`: a function; a linen class or method (above `@nn.compact`); an nnx class,
     method or instance. Values are unchanged; gradients carry the error of the codecs
     that `policy` chooses (default: `policies.precise()`, 8 bits, exact decisions).
-    `encode_argnums`: for functions, positions of arguments to encode too; the inputs of
+    `encode_argnums`: for functions, positions of arguments to encode too; inputs of
     a module are, its parameters, statistics and keys never. Usable as a decorator,
     with or without arguments.
 
@@ -33,11 +33,9 @@ def compress(
     """
     if target is None:
         return functools.partial(compress, policy=policy, encode_argnums=encode_argnums)
-    if policy is not None and not isinstance(policy, Policy):
-        raise TypeError(
-            f"policy must be a Policy, got {policy!r}: for example "
-            "epmc_jax.policies.balanced()."
-        )
+    check_policy(policy)
+    if isinstance(encode_argnums, int):
+        encode_argnums = (encode_argnums,)
     made = _compress_flax(target, policy)
     if made is None:
         _check_function(target)
@@ -45,7 +43,8 @@ def compress(
     if encode_argnums:
         raise ValueError(
             f"encode_argnums={tuple(encode_argnums)} is for functions: of a module, "
-            "the inputs of the call are encoded and everything else is kept."
+            "the inputs of the call are encoded and everything else is kept. Leave "
+            "it out."
         )
     return made
 
@@ -72,7 +71,7 @@ def _check_function(target: Any) -> None:
     if inspect.isclass(target) or not callable(target):
         raise TypeError(
             "compress takes a function, a Flax module class or a method, got "
-            f"{target!r}."
+            f"{target!r}: give what is called, for example the loss function."
         )
 
 

@@ -13,7 +13,7 @@ from epmc_jax import report
 from epmc_jax.codecs import Raw
 from epmc_jax.passes.regions import PlannedRegion
 from epmc_jax.passes.selection import Stored
-from epmc_jax.policy import Policy
+from epmc_jax.policy import Policy, check_policy
 from epmc_jax.transform import (
     compress_function,
     is_compressed,
@@ -91,8 +91,11 @@ def plan(fun: Callable[..., Any], *args: Any, policy: Policy | None = None) -> P
     otherwise `fun` is planned as a whole, as by `compress(fun, policy=policy)`.
     `args`: arrays or `jax.ShapeDtypeStruct`.
 
-    Raises: `ValueError` if `policy` is given for a function that has one already.
+    Raises: `ValueError` if `policy` is given for a function that has one already, or
+    if `args[0]` holds no floats; `TypeError` if `policy` is not one.
     """
+    check_policy(policy)
+    _check_differentiable(args)
     if not is_compressed(fun):
         found = _regions(fun, args)
         if found and policy is None:
@@ -104,6 +107,17 @@ def plan(fun: Callable[..., Any], *args: Any, policy: Policy | None = None) -> P
             "holds. Plan the function that was compressed, or leave policy= out."
         )
     return _plan(_regions(fun, args))
+
+
+def _check_differentiable(args: tuple[Any, ...]) -> None:
+    shapes = jax.eval_shape(lambda first: first, args[:1])
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(shapes)]
+    if not any(jax.dtypes.issubdtype(dtype, np.inexact) for dtype in dtypes):
+        found = ", ".join(sorted({str(dtype) for dtype in dtypes})) or "no array"
+        raise ValueError(
+            f"plan differentiates with respect to its first argument after the "
+            f"function, which holds {found}: give the parameters, as floats, first."
+        )
 
 
 def _regions(fun: Callable[..., Any], args: tuple[Any, ...]) -> list[PlannedRegion]:
@@ -118,7 +132,10 @@ def _regions(fun: Callable[..., Any], args: tuple[Any, ...]) -> list[PlannedRegi
 
     with watch_regions(found.append):
         jax.eval_shape(lambda *a: jax.tree.leaves(pull_back(*a)), *args)
-    return found
+    # jax's caches keep the context, and so the list, but need not keep the regions.
+    regions = list(found)
+    found.clear()
+    return regions
 
 
 def _plan(regions: list[PlannedRegion]) -> Plan:

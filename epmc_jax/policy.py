@@ -147,7 +147,10 @@ class Policy:
                 f"{recompute!r}."
             )
         if min_bytes < 0:
-            raise ValueError(f"min_bytes must be at least 0, got {min_bytes}.")
+            raise ValueError(
+                f"min_bytes must be at least 0, got {min_bytes}: 0 encodes arrays of "
+                "any size."
+            )
         object.__setattr__(self, "rules", tuple(rules))
         object.__setattr__(self, "recompute", recompute)
         object.__setattr__(self, "min_bytes", min_bytes)
@@ -160,6 +163,15 @@ class Policy:
             if codec is not None:
                 return codec
         return Raw()
+
+
+def check_policy(policy: Any) -> None:
+    """Raises `TypeError` for what is neither a policy nor None."""
+    if policy is not None and not isinstance(policy, Policy):
+        raise TypeError(
+            f"policy must be a Policy, got {policy!r}: for example "
+            "epmc_jax.policies.balanced()."
+        )
 
 
 def pack_mask(residual: Residual) -> AbstractCodec | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -16,10 +15,9 @@ from epmc_jax.passes.regions import PlannedRegion, Region
 from epmc_jax.policy import Policy
 
 _MARK = "__epmc_policy__"
-_enabled: contextvars.ContextVar[bool] = contextvars.ContextVar("enabled", default=True)
-_watchers: contextvars.ContextVar[tuple[Callable, ...]] = contextvars.ContextVar(
-    "watchers", default=()
-)
+# Contexts that the caches of jax.jit know: what was traced outside is traced again.
+_enabled = jax.make_user_context(True)
+_watchers = jax.make_user_context(())
 
 
 @contextlib.contextmanager
@@ -27,24 +25,18 @@ def disable() -> Iterator[None]:
     """Within this context compressed functions run as they were written.
 
     For derivatives that an encoded residual cannot give: forward mode (`jax.jvp`,
-    `jax.linearize`) and second order (`jax.hessian`). Functions that are traced inside
-    the context stay as traced: enter it around `jax.jit`-compiled calls' first use.
+    `jax.linearize`) and second order (`jax.hessian`). Functions that `jax.jit` has
+    traced outside the context are traced again inside.
     """
-    token = _enabled.set(False)
-    try:
+    with _enabled(False):
         yield
-    finally:
-        _enabled.reset(token)
 
 
 @contextlib.contextmanager
 def watch_regions(watcher: Callable[[PlannedRegion], None]) -> Iterator[None]:
     """Calls `watcher` for every region that is planned within this context."""
-    token = _watchers.set((*_watchers.get(), watcher))
-    try:
+    with _watchers((*_watchers.value, watcher)):
         yield
-    finally:
-        _watchers.reset(token)
 
 
 def compress_function(
@@ -63,7 +55,7 @@ def compress_function(
 
     @functools.wraps(fun)
     def compressed(*args, **kwargs):
-        if not _enabled.get():
+        if not _enabled.value:
             return fun(*args, **kwargs)
         leaves, rebuild = split_arrays((args, kwargs))
         encoded = _encoded_leaves(args, encode_argnums, len(leaves))
@@ -141,19 +133,10 @@ def _call_region(
     # argument, so that no tracer is hidden from custom_vjp.
     is_encoded = [False] * len(closed.consts) + list(encoded)
     region = Region(closed.jaxpr, policy, is_encoded, _tell_watchers)
-    try:
-        outputs = region(*closed.consts, *leaves)
-    except TypeError as error:
-        if "forward-mode" in str(error):
-            error.add_note(
-                "epmc_jax: an encoded residual has no forward-mode derivative. Use "
-                "`with epmc_jax.disable():` around the call of jax.jvp, "
-                "jax.linearize or jax.hessian: it runs the function as written."
-            )
-        raise
+    outputs = region(*closed.consts, *leaves)
     return rebuild_output[0](outputs)
 
 
 def _tell_watchers(region: PlannedRegion) -> None:
-    for watcher in _watchers.get():
+    for watcher in _watchers.value:
         watcher(region)

@@ -1,12 +1,9 @@
-"""What `compress` accepts, and what it says of the rest."""
+"""What `compress` accepts; tests/test_errors.py has the rest."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import pytest
 
 import epmc_jax
-from epmc_jax import Policy, Rule, codecs
 
 X = jnp.linspace(-1, 1, 2**16).reshape(256, 256)
 
@@ -44,53 +41,3 @@ def test_saved_inputs_are_encoded_where_asked():
     assert kept.stored_bytes == 0
     encoded = epmc_jax.plan(epmc_jax.compress(fun, encode_argnums=(1,)), X, X)
     assert 0 < encoded.stored_bytes < X.nbytes / 3
-
-
-@pytest.mark.parametrize(
-    ("target", "message"),
-    [
-        (3, "got 3"),
-        (int, "got <class 'int'>"),
-        (nn.Dense(3), r"compress\(Dense\)\(\.\.\.\)"),
-    ],
-)
-def test_wrong_targets_are_named(target, message):
-    with pytest.raises(TypeError, match=message):
-        epmc_jax.compress(target)
-
-
-def test_a_policy_must_be_one():
-    with pytest.raises(TypeError, match=r"policies\.balanced"):
-        epmc_jax.compress(jnp.sin, policy="8bit")
-
-
-def test_encode_argnums_out_of_range_names_the_call():
-    with pytest.raises(ValueError, match="has 3, but the call has 1 positional"):
-        epmc_jax.compress(jnp.sin, encode_argnums=(3,))(X)
-
-
-def test_encode_argnums_is_for_functions():
-    with pytest.raises(ValueError, match="is for functions"):
-        epmc_jax.compress(nn.Dense, encode_argnums=(0,))
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: Policy(recompute="some"), "'some'"),
-        (lambda: Policy(min_bytes=-1), "got -1"),
-        (lambda: Rule(codec=codecs.Raw(), kind="masks"), "'masks'"),
-        (lambda: Rule(codec=codecs.Raw(), path="("), r"'\('"),
-    ],
-)
-def test_wrong_policies_name_the_value(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
-@pytest.mark.parametrize(
-    "make", [lambda: Policy(codecs.Raw()), lambda: Rule(codec="int8")]
-)
-def test_rules_hold_codecs(make):
-    with pytest.raises(TypeError, match=r"codec"):
-        make()

@@ -49,6 +49,14 @@ def test_compressed_modules_inside_a_loss_are_found():
     assert epmc_jax.plan(loss, *args).regions == 4
 
 
+def test_what_jit_has_traced_before_is_found():
+    loss, args = cnn_loss(Cnn(block=epmc_jax.compress(ConvBlock)))
+    jitted = jax.jit(loss)
+    jax.eval_shape(jax.grad(jitted, has_aux=True), *args)
+    for _ in range(2):
+        assert epmc_jax.plan(lambda *args: jitted(*args), *args).regions == 4
+
+
 def test_the_table_names_site_codec_and_reason():
     loss, args = cnn_loss()
     text = str(epmc_jax.plan(loss, *args, policy=policies.balanced()))

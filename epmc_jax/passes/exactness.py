@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import jax
 import numpy as np
 
+from epmc_jax import _jax_compat as compat
 from epmc_jax.passes.program import Constant, Op, Program, Value, is_discrete, is_float
 
 _ELEMENTWISE = frozenset(
@@ -176,7 +176,7 @@ def _scalar(x: Value | Constant, constants: dict[Value, float]) -> float | None:
     """The one number that `x` holds everywhere, if the trace knows it."""
     if isinstance(x, Value):
         return constants.get(x)
-    if isinstance(x.array, jax.core.Tracer) or np.size(x.array) != 1:
+    if compat.is_tracer(x.array) or np.size(x.array) != 1:
         return None
     array = np.asarray(x.array)
     return float(array.reshape(())) if array.dtype.kind in "fiub" else None

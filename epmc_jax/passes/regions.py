@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from epmc_jax import _jax_compat as compat
+from epmc_jax._forward_mode import reverse_only
 from epmc_jax.passes import (
     control_flow,
     description,
@@ -99,7 +100,7 @@ class Region:
     def __call__(self, *arrays):
         call = jax.custom_vjp(self._primal)
         call.defvjp(self._forward, self._backward, symbolic_zeros=True)
-        return call(*arrays)
+        return call(*reverse_only(*arrays))
 
     def _primal(self, *arrays):
         num_consts = len(self.jaxpr.constvars)
