@@ -4,6 +4,7 @@
 #include "xla_ffi/common/row_span.h"
 #include "xla_ffi/pool_index/kernels.h"
 #include "xla_ffi/pool_index/pool_index.h"
+#include "xla_ffi/pool_index/pool_index_avx512.h"
 
 namespace epmc::pool_index {
 namespace {
@@ -147,21 +148,35 @@ EPMC_HD float Stored(float sum) {
   return BitsToFloat(ToFloatBits(stored));
 }
 
+// The sums of a block's channels, as they are after being stored as T.
 template <typename T>
-EPMC_HD void AddSelected(const T* ct, uint32_t selected, int count, float* sum) {
-  for (int i = 0; i < count; ++i) {
-    const float value = BitsToFloat(ToFloatBits(ct[i]));
-    sum[i] = Stored<T>(sum[i] + ((selected >> i & 1u) != 0 ? value : 0.0f));
+struct PortableSums {
+  alignas(64) float sum[kBlock];
+
+  EPMC_HD void Clear() {
+    for (float& s : sum) s = 0.0f;
   }
-}
+
+  EPMC_HD void Add(const T* ct, uint32_t selected, int count) {
+    for (int i = 0; i < count; ++i) {
+      const float value = BitsToFloat(ToFloatBits(ct[i]));
+      sum[i] = Stored<T>(sum[i] + ((selected >> i & 1u) != 0 ? value : 0.0f));
+    }
+  }
+
+  EPMC_HD void StoreTo(T* out, int count) const {
+    for (int i = 0; i < count; ++i) FromFloat(sum[i], out + i);
+  }
+};
 
 // The gradient of `count` channels of a pixel. Adds in the order of the pooled elements and
 // in their type: bit for bit what XLA:CPU's select-and-scatter gives.
-template <typename T>
+template <typename T, typename Sums>
 EPMC_HD void GatherRun(const uint8_t* row, const T* ct, const PoolShape& shape, int bit_width,
                        const Target& target, int64_t channel, int count, T* out) {
   const Axis* axes = shape.axes;
-  alignas(64) float sum[kBlock] = {};
+  Sums sums;
+  sums.Clear();
   for (int64_t a = target.over[0].first; a < target.over[0].last; ++a) {
     const int64_t in_a = target.at[0] + axes[0].pad - a * axes[0].stride;
     for (int64_t b = target.over[1].first; b < target.over[1].last; ++b) {
@@ -173,14 +188,14 @@ EPMC_HD void GatherRun(const uint8_t* row, const T* ct, const PoolShape& shape, 
         const int64_t first = pixel * shape.channels + channel;
         const uint32_t selected = ElementsWithIndex(row, first, count, bit_width,
                                                     static_cast<uint32_t>(index));
-        AddSelected(ct + first, selected, count, sum);
+        sums.Add(ct + first, selected, count);
       }
     }
   }
-  for (int i = 0; i < count; ++i) FromFloat(sum[i], out + i);
+  sums.StoreTo(out, count);
 }
 
-template <typename T>
+template <typename T, typename Sums>
 struct GradientKernel {
   EPMC_HD static void Run(const GradientArgs& args, const UnitRange& range) {
     const PoolShape& shape = args.shape;
@@ -201,10 +216,10 @@ struct GradientKernel {
         target.over[2] = WindowsOver(axes[2], target.at[2]);
         int64_t channel = 0;
         for (; channel + kBlock <= shape.channels; channel += kBlock, out += kBlock) {
-          GatherRun(row, ct, shape, width, target, channel, kBlock, out);
+          GatherRun<T, Sums>(row, ct, shape, width, target, channel, kBlock, out);
         }
         const int rest = static_cast<int>(shape.channels - channel);
-        if (rest > 0) GatherRun(row, ct, shape, width, target, channel, rest, out);
+        if (rest > 0) GatherRun<T, Sums>(row, ct, shape, width, target, channel, rest, out);
         out += rest;
       }
     }
@@ -223,6 +238,24 @@ void RunForType(const Args& args, const UnitRange& units, Isa isa) {
   }
 }
 
+template <typename T>
+using PortableGradient = GradientKernel<T, PortableSums<T>>;
+
+#if defined(__x86_64__)
+
+void GradientWithAvx512(const GradientArgs& args, const UnitRange& lines) {
+  switch (args.type) {
+    case FloatType::kF32:
+      return RunAvx512<GradientKernel<F32, avx512::Sums<F32>>>(args, lines);
+    case FloatType::kBf16:
+      return RunAvx512<GradientKernel<Bf16, avx512::Sums<Bf16>>>(args, lines);
+    case FloatType::kF16:
+      return RunAvx512<GradientKernel<F16, avx512::Sums<F16>>>(args, lines);
+  }
+}
+
+#endif
+
 }  // namespace
 
 void MaxPoolOnHost(const MaxPoolArgs& args, UnitRange blocks, Isa isa) {
@@ -230,7 +263,10 @@ void MaxPoolOnHost(const MaxPoolArgs& args, UnitRange blocks, Isa isa) {
 }
 
 void GradientOnHost(const GradientArgs& args, UnitRange lines, Isa isa) {
-  RunForType<GradientKernel>(args, lines, isa);
+#if defined(__x86_64__)
+  if (isa >= Isa::kAvx512) return GradientWithAvx512(args, lines);
+#endif
+  RunForType<PortableGradient>(args, lines, isa);
 }
 
 }  // namespace epmc::pool_index
