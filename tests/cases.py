@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from epmc_jax.codecs import BitMask, GroupQuant, IntPack, PoolIndex, Raw
+from epmc_jax.codecs import BitMask, Csr, GroupQuant, IntPack, Narrow, PoolIndex, Raw
 
 FLOATS = ("float32", "bfloat16", "float16")
 
@@ -13,9 +13,17 @@ GROUP_QUANTS = tuple(
     for size, rounding in ((32, "nearest"), (256, "stochastic"), (1024, "nearest"))
 )
 
+NARROWS = tuple(
+    Narrow(dtype=dtype, group_size=size)
+    for dtype in ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+    for size in (32, 256)
+)
+
+CSRS = (Csr(capacity=0.3), Csr(capacity=1))
+
 # Codecs that take floats of any shape. A new one is a row here.
-FLOAT_CODECS = (Raw(), BitMask(), *GROUP_QUANTS)
-FEW_FLOAT_CODECS = (Raw(), BitMask(), *GROUP_QUANTS[::4])
+FLOAT_CODECS = (Raw(), BitMask(), *CSRS, *GROUP_QUANTS, *NARROWS)
+FEW_FLOAT_CODECS = (Raw(), BitMask(), *CSRS, *GROUP_QUANTS[::4], *NARROWS[::2])
 
 INT_CODECS = tuple(IntPack(num_values=n) for n in (1, 2, 3, 4, 5, 100, 128))
 

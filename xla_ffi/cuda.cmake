@@ -6,7 +6,7 @@ set(EPMC_CUDA_ARCHITECTURES "80-real;90-real;100-real;120" CACHE STRING
     "GPU architectures; the last is also kept as PTX, for newer GPUs")
 option(EPMC_EMULATOR "Build the CUDA kernels for the CPU (tests only)" OFF)
 
-set(EPMC_CUDA_CODECS bit_mask group_quant)
+set(EPMC_CUDA_CODECS bit_mask csr group_quant int_pack narrow pool_index)
 set(epmc_cuda_sources ffi/pin_ffi_cuda.cc)
 foreach(codec IN LISTS EPMC_CUDA_CODECS)
   list(APPEND epmc_cuda_kernels ${codec}/${codec}_cuda.cu)

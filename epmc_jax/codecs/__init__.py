@@ -3,17 +3,21 @@
 from epmc_jax._codec import AbstractCodec, Encoded
 from epmc_jax.codecs._pooling import max_pool, pool_gradient
 from epmc_jax.codecs.bit_mask import BitMask
+from epmc_jax.codecs.csr import Csr
 from epmc_jax.codecs.group_quant import GroupQuant
 from epmc_jax.codecs.int_pack import IntPack
+from epmc_jax.codecs.narrow import Narrow
 from epmc_jax.codecs.pool_index import PoolIndex
 from epmc_jax.codecs.raw import Raw
 
 __all__ = [
     "AbstractCodec",
     "BitMask",
+    "Csr",
     "Encoded",
     "GroupQuant",
     "IntPack",
+    "Narrow",
     "PoolIndex",
     "Raw",
     "max_pool",

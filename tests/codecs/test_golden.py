@@ -10,7 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from epmc_jax.codecs import BitMask, Encoded, GroupQuant, IntPack, PoolIndex, Raw
+from epmc_jax.codecs import (
+    BitMask,
+    Csr,
+    Encoded,
+    GroupQuant,
+    IntPack,
+    Narrow,
+    PoolIndex,
+    Raw,
+)
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
 POOL = PoolIndex(
@@ -19,7 +28,11 @@ POOL = PoolIndex(
 CASES = {
     "raw": Raw(),
     "bit_mask": BitMask(),
+    "csr": Csr(capacity=0.9999),
     "int_pack_5": IntPack(num_values=5),
+    "narrow_bfloat16": Narrow(dtype="bfloat16"),
+    "narrow_e4m3fn": Narrow(dtype="float8_e4m3fn", group_size=64),
+    "narrow_e5m2": Narrow(dtype="float8_e5m2"),
     "pool_index_3x3": POOL,
     "group_quant_2": GroupQuant(bit_width=2, group_size=32),
     "group_quant_4_stochastic": GroupQuant(bit_width=4, rounding="stochastic", seed=7),

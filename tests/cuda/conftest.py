@@ -13,7 +13,14 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent.parent
 BUILD = ROOT / "build" / "emulator"
 # The codecs that have a CUDA kernel: folders of xla_ffi.
-CODECS = ("bit_mask", "group_quant")
+CODECS = (
+    "bit_mask",
+    "csr",
+    "group_quant",
+    "int_pack",
+    "narrow",
+    "pool_index",
+)
 BUILT = (
     "_epmc_cuda_emulated",
     "planted_bugs",
@@ -23,8 +30,16 @@ TARGETS = (
     "epmc_pin",
     "epmc_bit_mask_encode",
     "epmc_bit_mask_decode",
+    "epmc_csr_encode",
+    "epmc_csr_decode",
     "epmc_group_quant_encode",
     "epmc_group_quant_decode",
+    "epmc_int_pack_encode",
+    "epmc_int_pack_decode",
+    "epmc_max_pool",
+    "epmc_narrow_encode",
+    "epmc_narrow_decode",
+    "epmc_pool_gradient",
 )
 
 

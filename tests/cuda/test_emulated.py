@@ -7,15 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from epmc_jax.codecs import BitMask, GroupQuant
+from epmc_jax.codecs import BitMask, Csr, GroupQuant, IntPack, Narrow, _pooling
+from tests.cases import POOLS
 from tests.cuda.conftest import CODECS as KERNEL_FOLDERS
 
 FORWARD, REVERSE, RANDOM = range(3)
 CODECS = (
     BitMask(),
+    Csr(capacity=0.5),
+    Csr(capacity=0.9),
     GroupQuant(bit_width=2, group_size=32),
     GroupQuant(bit_width=4, rounding="stochastic", seed=9),
     GroupQuant(bit_width=8, group_size=1024),
+    Narrow(dtype="bfloat16"),
+    Narrow(dtype="float8_e4m3fn"),
+    Narrow(dtype="float8_e5m2", group_size=1024),
 )
 CASES = (
     ("float32", (3, 1000), FORWARD),
@@ -64,6 +70,44 @@ def test_booleans(emulator):
     result = jax.ShapeDtypeStruct(expected.shape, jnp.uint8)
     rows = _call(BitMask().encode_kernel(x.dtype), result, x)
     np.testing.assert_array_equal(rows, expected)
+
+
+@pytest.mark.parametrize("order", [FORWARD, REVERSE, RANDOM])
+@pytest.mark.parametrize("num_values", [2, 5, 128, 1000])
+def test_integers(emulator, num_values, order):
+    emulator.epmc_emulator_set_order(order, 7)
+    codec = IntPack(num_values=num_values)
+    for dtype in ("int8", "uint16", "int32"):
+        top = min(num_values, jnp.iinfo(dtype).max + 1)
+        x = jnp.asarray(np.random.default_rng(0).integers(0, top, (3, 7, 150)), dtype)
+        expected = codec.encode_reference(x)
+        result = jax.ShapeDtypeStruct(expected.shape, jnp.uint8)
+        rows = _call(codec.encode_kernel(x.dtype), result, x)
+        np.testing.assert_array_equal(rows, expected)
+        result = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        np.testing.assert_array_equal(
+            _call(codec.decode_kernel(x.dtype), result, rows), x
+        )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(("codec", "shape"), POOLS[:5])
+def test_pooling(emulator, codec, shape, dtype):
+    emulator.epmc_emulator_set_order(REVERSE, 0)
+    x = _input(shape, dtype)
+    y, rows = _pooling._max_pool_reference(x, codec=codec)
+    results = (
+        jax.ShapeDtypeStruct(y.shape, y.dtype),
+        jax.ShapeDtypeStruct(rows.shape, rows.dtype),
+    )
+    pooled = _call(codec.pool_kernel("epmc_max_pool"), results, x)
+    np.testing.assert_array_equal(_bits(pooled[0]), _bits(y))
+    np.testing.assert_array_equal(pooled[1], rows)
+    ct = _input(y.shape, dtype)
+    expected = _pooling._gradient_on_cpu(rows, ct, codec=codec, shape=shape)
+    result = jax.ShapeDtypeStruct(shape, x.dtype)
+    ct_x = _call(codec.pool_kernel("epmc_pool_gradient"), result, rows, ct)
+    np.testing.assert_array_equal(_bits(ct_x), _bits(expected))
 
 
 def test_pin_returns_its_first_operand(emulator):

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from epmc_jax import _kernels
-from epmc_jax.codecs import BitMask, GroupQuant, IntPack
+from epmc_jax.codecs import BitMask, Csr, GroupQuant, IntPack, Narrow, max_pool
+from tests.cases import HALVES
 
 X = jax.ShapeDtypeStruct((4, 512), jnp.float32)
 
@@ -47,7 +48,17 @@ def test_decoding_in_a_backward_pass_is_fused(has_library):
     assert "optimization_barrier" in text
 
 
-def test_codecs_without_a_cuda_kernel_run_as_jnp(has_library):
+def test_what_is_not_registered_runs_as_jnp(has_library):
+    """The kernels are there, but whether a call costs memory has not been measured."""
     x = jax.ShapeDtypeStruct((4, 512), jnp.int32)
     text = _lowered(lambda x: IntPack(num_values=5).encode(x).rows, x)
     assert "epmc_int_pack" not in text
+    text = _lowered(lambda x: Narrow(dtype="float8_e5m2").encode(x).rows, X)
+    assert "epmc_narrow" not in text
+    x = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.float32)
+    assert "epmc_max_pool" not in _lowered(lambda x: max_pool(HALVES, x), x)
+
+
+def test_csr_is_a_call(has_library):
+    text = _lowered(lambda x: Csr(capacity=0.5).encode(x).rows, X)
+    assert ("epmc_csr_encode" in text) == has_library

@@ -91,6 +91,8 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t nbytes, in
   return cudaSuccess;
 }
 
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+
 // Each call site reports its line.
 #define EPMC_LINE int line = __builtin_LINE()
 

@@ -19,13 +19,16 @@ constexpr int kMaxWindow = 256;  // an index fits in a byte
 constexpr float kNegativeInfinity = -__builtin_inff();
 
 // One pooled axis; result i covers operand elements i * stride - pad + 0 ... window - 1.
-struct Axis {
-  int64_t in;
-  int64_t out;
-  int64_t window;
-  int64_t stride;
-  int64_t pad;
+// Of 32-bit numbers in CUDA kernels: a GPU divides 64-bit ones in software.
+template <typename Int>
+struct AxisOf {
+  Int in;
+  Int out;
+  Int window;
+  Int stride;
+  Int pad;
 };
+using Axis = AxisOf<int64_t>;
 
 struct PoolShape {
   int64_t batch;
@@ -33,10 +36,12 @@ struct PoolShape {
   Axis axes[kAxes];
 };
 
-struct Interval {
-  int64_t first;
-  int64_t last;  // exclusive
+template <typename Int>
+struct IntervalOf {
+  Int first;
+  Int last;  // exclusive
 };
+using Interval = IntervalOf<int64_t>;
 
 EPMC_HD int BitWidth(const PoolShape& shape) {
   const int64_t window = shape.axes[0].window * shape.axes[1].window * shape.axes[2].window;
@@ -50,17 +55,19 @@ EPMC_HD int64_t PooledRowElements(const PoolShape& shape) {
 }
 
 // The offsets within the window of result `at` that are not padding.
-EPMC_HD Interval InsideWindow(const Axis& axis, int64_t at) {
-  const int64_t start = at * axis.stride - axis.pad;
-  const int64_t room = axis.in - start;
+template <typename Int>
+EPMC_HD IntervalOf<Int> InsideWindow(const AxisOf<Int>& axis, Int at) {
+  const Int start = at * axis.stride - axis.pad;
+  const Int room = axis.in - start;
   return {start < 0 ? -start : 0, room < axis.window ? room : axis.window};
 }
 
 // The results whose windows hold element `at` of the operand.
-EPMC_HD Interval WindowsOver(const Axis& axis, int64_t at) {
-  const int64_t place = at + axis.pad;
-  const int64_t first = place < axis.window ? 0 : CeilDiv(place - axis.window + 1, axis.stride);
-  const int64_t last = place / axis.stride + 1;
+template <typename Int>
+EPMC_HD IntervalOf<Int> WindowsOver(const AxisOf<Int>& axis, Int at) {
+  const Int place = at + axis.pad;
+  const Int first = place < axis.window ? 0 : (place - axis.window) / axis.stride + 1;
+  const Int last = place / axis.stride + 1;
   return {first, last < axis.out ? last : axis.out};
 }
 

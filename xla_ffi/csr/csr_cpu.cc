@@ -1,0 +1,112 @@
+#include <cstring>
+
+#include "xla_ffi/csr/kernels.h"
+
+namespace epmc::csr {
+namespace {
+
+// Writes the nonzero elements and their indices as far as there is room; returns how many
+// there are. Every element is written, and the place moves on if it is to stay: at a density
+// of a half the processor would guess wrong at every other element.
+template <typename Word, typename Index>
+EPMC_HD int64_t CompactRow(const Word* x, const RowLayout& layout, Index* indices,
+                           Word* values) {
+  int64_t count = 0;
+  int64_t i = 0;
+  for (; i + kBlock <= layout.elements && count + kBlock <= layout.room; i += kBlock) {
+    for (int j = 0; j < kBlock; ++j) {
+      values[count] = x[i + j];
+      indices[count] = static_cast<Index>(i + j);
+      count += IsNonzero(x[i + j]);
+    }
+  }
+  for (; i < layout.elements; ++i) {
+    if (!IsNonzero(x[i])) continue;
+    if (count < layout.room) {
+      values[count] = x[i];
+      indices[count] = static_cast<Index>(i);
+    }
+    ++count;
+  }
+  return count;
+}
+
+// Unused places and alignment bytes are zero: equal arrays have equal rows.
+EPMC_HD void ZeroUnused(uint8_t* row, const RowLayout& layout, int64_t count) {
+  const int64_t used = count < layout.room ? count : layout.room;
+  const int64_t indices_end = kIndicesOffset + used * layout.index_nbytes;
+  const int64_t values_end = layout.values_offset + used * layout.element_nbytes;
+  memset(row + sizeof(uint32_t), 0, kIndicesOffset - sizeof(uint32_t));
+  memset(row + indices_end, 0, layout.values_offset - indices_end);
+  memset(row + values_end, 0, layout.nbytes - values_end);
+}
+
+template <typename Word, typename Index>
+struct EncodeKernel {
+  EPMC_HD static void Run(const EncodeArgs& args, const UnitRange& range) {
+    const RowLayout& layout = args.layout;
+    for (int64_t i = range.first; i < range.last; ++i) {
+      uint8_t* row = args.rows + i * layout.nbytes;
+      const int64_t count =
+          CompactRow(static_cast<const Word*>(args.x) + i * layout.elements, layout,
+                     reinterpret_cast<Index*>(row + kIndicesOffset),
+                     reinterpret_cast<Word*>(row + layout.values_offset));
+      const uint32_t stored = static_cast<uint32_t>(count);
+      memcpy(row, &stored, sizeof(stored));
+      ZeroUnused(row, layout, count);
+    }
+  }
+};
+
+template <typename Word, typename Index>
+struct DecodeKernel {
+  EPMC_HD static void Run(const DecodeArgs& args, const UnitRange& range) {
+    const RowLayout& layout = args.layout;
+    for (int64_t i = range.first; i < range.last; ++i) {
+      const uint8_t* row = args.rows + i * layout.nbytes;
+      const Index* indices = reinterpret_cast<const Index*>(row + kIndicesOffset);
+      const Word* values = reinterpret_cast<const Word*>(row + layout.values_offset);
+      Word* x = static_cast<Word*>(args.x) + i * layout.elements;
+      uint32_t count;
+      memcpy(&count, row, sizeof(count));
+      if (count > layout.room) {
+        for (int64_t j = 0; j < layout.elements; ++j) x[j] = static_cast<Word>(args.nan);
+        continue;
+      }
+      memset(x, 0, layout.elements * sizeof(Word));
+      for (int64_t k = 0; k < count; ++k) {
+        if (indices[k] < layout.elements) x[indices[k]] = values[k];
+      }
+    }
+  }
+};
+
+template <template <typename, typename> typename Kernel, typename Word, typename Args>
+void RunForIndex(const Args& args, const UnitRange& rows, Isa isa) {
+  switch (args.layout.index_nbytes) {
+    case 1:
+      return RunOn<Kernel<Word, uint8_t>>(isa, args, rows);
+    case 2:
+      return RunOn<Kernel<Word, uint16_t>>(isa, args, rows);
+    default:
+      return RunOn<Kernel<Word, uint32_t>>(isa, args, rows);
+  }
+}
+
+template <template <typename, typename> typename Kernel, typename Args>
+void RunForWord(const Args& args, const UnitRange& rows, Isa isa) {
+  if (args.layout.element_nbytes == 2) return RunForIndex<Kernel, uint16_t>(args, rows, isa);
+  RunForIndex<Kernel, uint32_t>(args, rows, isa);
+}
+
+}  // namespace
+
+void EncodeOnHost(const EncodeArgs& args, UnitRange rows, Isa isa) {
+  RunForWord<EncodeKernel>(args, rows, isa);
+}
+
+void DecodeOnHost(const DecodeArgs& args, UnitRange rows, Isa isa) {
+  RunForWord<DecodeKernel>(args, rows, isa);
+}
+
+}  // namespace epmc::csr
