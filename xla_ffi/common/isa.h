@@ -12,9 +12,14 @@ Isa BestIsa();
 
 #if defined(__x86_64__)
 #define EPMC_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt,f16c")))
-#define EPMC_AVX512                                                                     \
-  __attribute__((target("avx2,bmi,bmi2,popcnt,f16c,avx512f,avx512bw,avx512vl,avx512dq," \
-                        "prefer-vector-width=512")))
+#if defined(__clang__)  // ignores the attribute whole if it does not know one word of it
+#define EPMC_WIDE_VECTORS ""
+#else
+#define EPMC_WIDE_VECTORS ",prefer-vector-width=512"
+#endif
+#define EPMC_AVX512                                                                    \
+  __attribute__((target("avx2,bmi,bmi2,popcnt,f16c,avx512f,avx512bw,avx512vl,avx512dq" \
+                        EPMC_WIDE_VECTORS)))
 #else
 #define EPMC_AVX2
 #define EPMC_AVX512

@@ -207,10 +207,6 @@ void Launch(dim3 grid, dim3 block, const std::function<void()>& lane_body) {
     return SetError("invalid launch: " + std::to_string(grid.x) + " blocks of " +
                     std::to_string(block.x) + " threads");
   }
-  if (grid.x > kMaxIdentities / block.x) {
-    return SetError("more than " + std::to_string(kMaxIdentities) +
-                    " threads in a launch under ThreadSanitizer: use a smaller shape");
-  }
   current.grid = grid;
   current.size = block;
   current.lanes.assign((block.x + kWarpSize - 1) / kWarpSize * kWarpSize, Lane{});
