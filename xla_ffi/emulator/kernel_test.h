@@ -61,13 +61,17 @@ inline std::vector<uint8_t> RandomBytes(size_t elements, int element_nbytes, boo
   return bytes;
 }
 
+inline bool HasFewCases() {
+  const char* const cases = std::getenv("EPMC_TEST_CASES");
+  return cases != nullptr && std::strcmp(cases, "few") == 0;
+}
+
 // Calls `test(what, shape)` for every shape in every order of execution; the exit code of
 // the test's main. `what` names both.
 template <typename Test>
 int RunInAllOrders(const Test& test) {
   constexpr const char* kNames[] = {"forward", "reverse", "random"};
-  const char* const cases = std::getenv("EPMC_TEST_CASES");
-  const bool has_few = cases != nullptr && std::strcmp(cases, "few") == 0;
+  const bool has_few = HasFewCases();
   std::vector<Order> orders{Order::kRandom};
   if (!has_few) orders = {Order::kForward, Order::kReverse, Order::kRandom};
   std::vector<Shape> shapes(std::begin(kFewShapes), std::end(kFewShapes));

@@ -110,6 +110,11 @@ __global__ void SharedOutOfBounds(int* out) {
   out[threadIdx.x] = values[threadIdx.x + 1];
 }
 
+__global__ void Misaligned(int* out) {
+  char* const bytes = reinterpret_cast<char*>(out) + 2;
+  if (threadIdx.x + 1 < kThreads) reinterpret_cast<int*>(bytes)[threadIdx.x] = 1;
+}
+
 struct Case {
   const char* name;
   void (*kernel)(int*);
@@ -131,6 +136,7 @@ constexpr Case kCases[] = {
     {"uninitialised", Uninitialised},
     {"global_out_of_bounds", GlobalOutOfBounds},
     {"shared_out_of_bounds", SharedOutOfBounds},
+    {"misaligned", Misaligned},
 };
 
 int Run(const Case& one) {
