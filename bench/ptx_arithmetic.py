@@ -97,7 +97,9 @@ COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "eq": np.equal,
     "ne": np.not_equal,
     # True of NaN too: the u is for unordered.
+    "ltu": lambda x, y: ~(x >= y),
     "gtu": lambda x, y: ~(x <= y),
+    "num": lambda x, y: (x == x) & (y == y),  # neither is NaN
     "neu": lambda x, y: x != y,
 }
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import epmc_jax
 from epmc_jax.codecs import Csr, Encoded
 from tests.cases import FLOATS
 from tests.codecs.test_contract import check_contract, same_bits
@@ -89,3 +90,19 @@ def test_size_beside_the_usual_csr():
 def test_parameters_are_checked(capacity):
     with pytest.raises(ValueError, match="capacity must be above 0"):
         Csr(capacity=capacity)
+
+
+def test_a_residual_of_a_gradient():
+    policy = epmc_jax.Policy(epmc_jax.Rule(codec=Csr(capacity=0.3)), min_bytes=0)
+
+    def function(x):
+        return jnp.sin(x * x).sum()
+
+    compressed = epmc_jax.compress(function, policy=policy, encode_argnums=(0,))
+    x = sparse((64, 512), 0.2)
+    exact = jax.grad(function)(x)
+    assert jnp.allclose(jax.grad(compressed)(x), exact, rtol=1e-5, atol=1e-6)
+    # A row without room for its elements must show.
+    gradient = jax.grad(compressed)(x.at[9].set(1))
+    assert np.isnan(gradient[9]).all()
+    assert not np.isnan(gradient[:9]).any()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import epmc_jax
 from epmc_jax.codecs import Encoded, Narrow
 from tests.cases import CONTENTS, FLOATS, NARROWS, normal
 from tests.codecs.test_contract import check_contract, same_bits
@@ -185,3 +186,20 @@ def test_an_outlier_harms_its_group_alone():
 def test_parameters_are_checked(parameters, message):
     with pytest.raises(ValueError, match=message):
         Narrow(**parameters)
+
+
+@pytest.mark.parametrize("name", ["bfloat16", *FLOAT8S])
+def test_a_residual_of_a_gradient(name):
+    policy = epmc_jax.Policy(epmc_jax.Rule(codec=Narrow(dtype=name)), min_bytes=0)
+
+    def function(x):
+        return jnp.sin(x).sum()
+
+    compressed = epmc_jax.compress(function, policy=policy, encode_argnums=(0,))
+    x = normal((64, 512))
+    gradient, exact = jax.grad(compressed)(x), jax.grad(function)(x)
+    error = jnp.linalg.norm(gradient - exact) / jnp.linalg.norm(exact)
+    assert 0 < error < RELATIVE[name]
+    # What is not finite reaches the gradient of its element, and of no other.
+    gradient = jax.grad(compressed)(x.at[3, 7].set(jnp.inf).at[5, 2].set(jnp.nan))
+    assert np.argwhere(np.isnan(gradient)).tolist() == [[3, 7], [5, 2]]

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 
 from epmc_jax import SecondOrderError
-from epmc_jax.codecs import BitMask, GroupQuant, IntPack, Raw
+from epmc_jax.codecs import BitMask, Csr, GroupQuant, IntPack, Narrow, Raw
 from tests.cases import normal
 
-CODECS = (Raw(), BitMask(), GroupQuant(bit_width=4), GroupQuant(bit_width=8))
+CODECS = (
+    Raw(),
+    BitMask(),
+    Csr(capacity=1),
+    GroupQuant(bit_width=4),
+    GroupQuant(bit_width=8),
+    Narrow(dtype="float8_e4m3fn"),
+)
 SHAPES = ((5, 6, 100), (5, 70), (5,))
 
 

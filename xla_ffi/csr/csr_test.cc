@@ -81,6 +81,8 @@ void TestAnyBytes(int64_t elements) {
 
 int main() {
   using namespace epmc::csr;
+  EPMC_CHECK(!IsNonzero(0x80000000u) && !IsNonzero(uint16_t{0x8000}));
+  EPMC_CHECK(IsNonzero(1u) && IsNonzero(uint16_t{0x8001}) && IsNonzero(0x7fc00000u));
   for (int64_t elements : {1, 31, 32, 256, 257, 1000, 70000}) {
     for (double capacity : {0.01, 0.3, 0.5, 1.0}) {
       for (uint32_t one_of : {1u, 2u, 4u, 100u}) {

@@ -2,6 +2,7 @@
 
 #include "xla_ffi/narrow/kernels.h"
 #include "xla_ffi/narrow/narrow.h"
+#include "xla_ffi/narrow/narrow_avx512.h"
 
 namespace epmc::narrow {
 namespace {
@@ -86,7 +87,48 @@ EPMC_HD void ZeroPadding(uint8_t* row, const RowLayout& layout) {
   memset(row + used, 0, layout.nbytes - used);
 }
 
-template <typename T, typename As>
+// How the groups of a kernel are coded: as everywhere.
+struct AnyGroup {
+  template <typename As, typename T>
+  EPMC_HD static void Encode(const T* x, int64_t count, uint8_t* values, uint8_t* exponent) {
+    EncodeGroup(As{}, x, count, values, exponent);
+  }
+  template <typename As, typename T>
+  EPMC_HD static void Decode(const uint8_t* values, const uint8_t* exponent, int64_t count,
+                             T* x) {
+    DecodeGroup(As{}, values, exponent, count, x);
+  }
+};
+
+#if defined(__x86_64__)
+
+// Whole blocks of usual numbers with intrinsics, all other groups as everywhere.
+struct Avx512Group {
+  template <typename As, typename T>
+  EPMC_AVX512 static void Encode(const T* x, int64_t count, uint8_t* values,
+                                 uint8_t* exponent) {
+    const int whole = count % kBlock == 0 ? static_cast<int>(count) : 0;
+    const avx512::GroupRange range = avx512::RangeOf(x, whole);
+    if (whole == 0 || !range.is_finite) return EncodeGroup(As{}, x, count, values, exponent);
+    const int chosen = ExponentOf<As>(range.largest);
+    avx512::EncodeGroup<As>(x, whole, chosen, values);
+    *exponent = static_cast<uint8_t>(chosen);
+  }
+  template <typename As, typename T>
+  EPMC_AVX512 static void Decode(const uint8_t* values, const uint8_t* exponent, int64_t count,
+                                 T* x) {
+    const int whole = count % kBlock == 0 ? static_cast<int>(count) : 0;
+    if (whole == 0 || !avx512::FitsInto<As, T>(*exponent) ||
+        !avx512::AreFinite<As>(values, whole)) {
+      return DecodeGroup(As{}, values, exponent, count, x);
+    }
+    avx512::DecodeGroup<As>(values, whole, *exponent, x);
+  }
+};
+
+#endif  // defined(__x86_64__)
+
+template <typename T, typename As, typename Group>
 struct EncodeKernel {
   EPMC_HD static void Run(const EncodeArgs& args, const UnitRange& range) {
     const int group_size = args.format.group_size;
@@ -96,15 +138,15 @@ struct EncodeKernel {
           PlaceOf<As>({unit, range.last}, layout.groups, args.row_elements, group_size);
       uint8_t* row = args.rows + at.row * layout.nbytes;
       const T* x = static_cast<const T*>(args.x) + at.row * args.row_elements + at.first;
-      EncodeGroup(As{}, x, at.count, row + at.first * As::kNbytes,
-                  row + layout.exponents_offset + at.group);
+      Group::template Encode<As>(x, at.count, row + at.first * As::kNbytes,
+                                 row + layout.exponents_offset + at.group);
       if (at.group == 0) ZeroPadding(row, layout);
       unit = at.next;
     }
   }
 };
 
-template <typename T, typename As>
+template <typename T, typename As, typename Group>
 struct DecodeKernel {
   EPMC_HD static void Run(const DecodeArgs& args, const UnitRange& range) {
     const int group_size = args.format.group_size;
@@ -114,26 +156,37 @@ struct DecodeKernel {
           PlaceOf<As>({unit, range.last}, layout.groups, args.row_elements, group_size);
       const uint8_t* row = args.rows + at.row * layout.nbytes;
       T* x = static_cast<T*>(args.x) + at.row * args.row_elements + at.first;
-      DecodeGroup(As{}, row + at.first * As::kNbytes,
-                  row + layout.exponents_offset + at.group, at.count, x);
+      Group::template Decode<As>(row + at.first * As::kNbytes,
+                                 row + layout.exponents_offset + at.group, at.count, x);
       unit = at.next;
     }
   }
 };
 
-template <template <typename, typename> typename Kernel, typename T, typename Args>
+template <template <typename, typename, typename> typename Kernel, typename T, typename As,
+          typename Args>
+void RunOnIsa(const Args& args, const UnitRange& groups, Isa isa) {
+#if defined(__x86_64__)
+  if constexpr (As::kHasScale) {
+    if (isa >= Isa::kAvx512) return RunAvx512<Kernel<T, As, Avx512Group>>(args, groups);
+  }
+#endif
+  RunOn<Kernel<T, As, AnyGroup>>(isa, args, groups);
+}
+
+template <template <typename, typename, typename> typename Kernel, typename T, typename Args>
 void RunForValue(const Args& args, const UnitRange& groups, Isa isa) {
   switch (args.format.value) {
     case ValueType::kBf16:
-      return RunOn<Kernel<T, AsBf16>>(isa, args, groups);
+      return RunOnIsa<Kernel, T, AsBf16>(args, groups, isa);
     case ValueType::kE4m3fn:
-      return RunOn<Kernel<T, AsE4m3fn>>(isa, args, groups);
+      return RunOnIsa<Kernel, T, AsE4m3fn>(args, groups, isa);
     case ValueType::kE5m2:
-      return RunOn<Kernel<T, AsE5m2>>(isa, args, groups);
+      return RunOnIsa<Kernel, T, AsE5m2>(args, groups, isa);
   }
 }
 
-template <template <typename, typename> typename Kernel, typename Args>
+template <template <typename, typename, typename> typename Kernel, typename Args>
 void RunForType(const Args& args, const UnitRange& groups, Isa isa) {
   switch (args.type) {
     case FloatType::kF32:

@@ -142,6 +142,36 @@ void TestAnyBytes(const Format& format) {
   }
 }
 
+// What rounding carries beyond the largest number of the array's type becomes that number.
+template <typename T>
+void TestLargestNumber() {
+  T largest;
+  FromFloat(BitsToFloat(LargestFinite(T{})), &largest);
+  const std::vector<T> x(96, largest);
+  for (ValueType value : {ValueType::kE4m3fn, ValueType::kE5m2}) {
+    const Format format{value, 64};
+    for (Isa isa : RunnableIsas()) {
+      EPMC_CHECK(AreSame(Decode<T>(Encode(x, 96, format, isa), 96, 96, format, isa), x));
+    }
+  }
+}
+
+// Every number of 16 bits, neighbours in groups and far from each other.
+template <typename T>
+void TestAllHalves(const Format& format) {
+  constexpr int64_t kCount = 1 << 16;
+  for (uint32_t factor : {1u, 40503u}) {
+    std::vector<T> x(kCount);
+    for (uint32_t i = 0; i < kCount; ++i) x[i].bits = static_cast<uint16_t>(i * factor);
+    const auto encoded = Encode(x, kCount, format, Isa::kBaseline);
+    const auto decoded = Decode<T>(encoded, kCount, kCount, format, Isa::kBaseline);
+    for (Isa isa : RunnableIsas()) {
+      EPMC_CHECK(Encode(x, kCount, format, isa) == encoded);
+      EPMC_CHECK(AreSame(Decode<T>(encoded, kCount, kCount, format, isa), decoded));
+    }
+  }
+}
+
 // They stay in their place, and what is around them keeps its precision.
 void TestSpecialValues() {
   std::vector<F32> x = ConvertedTo<F32>(MixedFloats(128, 3));
@@ -172,6 +202,9 @@ int main() {
   TestLargestElements<AsE4m3fn>();
   TestLargestElements<AsE5m2>();
   TestSpecialValues();
+  TestLargestNumber<epmc::F32>();
+  TestLargestNumber<epmc::Bf16>();
+  TestLargestNumber<epmc::F16>();
   for (ValueType value : {ValueType::kBf16, ValueType::kE4m3fn, ValueType::kE5m2}) {
     for (int group_size : {32, 256, 1024}) {
       for (int64_t elements : {1, 33, 256, 1000, 2048}) {
@@ -182,6 +215,8 @@ int main() {
       TestAnyBytes<epmc::F32>({value, group_size});
       TestAnyBytes<epmc::Bf16>({value, group_size});
       TestAnyBytes<epmc::F16>({value, group_size});
+      TestAllHalves<epmc::Bf16>({value, group_size});
+      TestAllHalves<epmc::F16>({value, group_size});
     }
   }
 }
