@@ -11,6 +11,8 @@ VENV ?= .venv
 SEEDS ?= 1
 ARGS ?=
 PYTEST_ARGS ?= -n 2
+FUZZ_SECONDS ?= 30
+FUZZ_RUNS ?=
 
 RUN := $(VENV)/bin/python
 CPP_BUILD := build/cpp-$(notdir $(VENV))
@@ -21,12 +23,15 @@ NATIVE := $(shell find xla_ffi -type f 2>/dev/null)
 PYTHON312 = $(shell for p in python3.12 "$$HOME"/.pyenv/versions/3.12*/bin/python; do \
   "$$p" -c '' 2>/dev/null && { echo "$$p"; break; }; done)
 
-.PHONY: help demo bench test test-all test-cpp test-python lint bazel clean python312
+.PHONY: help demo bench test test-all test-cpp test-cuda test-python lint bazel clean fuzz \
+  python312
 
 help:
 	@echo 'make demo      train a ResNet-18 five ways and compare (SEEDS=3, ARGS=--quick)'
 	@echo 'make test      lint, types, C++ tests, Python tests, documentation examples'
 	@echo 'make test-all  the same on Python 3.12 too, where there is one'
+	@echo 'make test-cuda everything that can be tested of CUDA without a GPU, at full size'
+	@echo 'make fuzz      arbitrary bytes for every decoder (FUZZ_SECONDS=30, FUZZ_RUNS=...)'
 	@echo 'make bench     memory, gradient fidelity, step time, compile time'
 	@echo 'make bazel     the native libraries and their tests with Bazel'
 	@echo 'make clean     remove the environments and everything built'
@@ -80,6 +85,16 @@ test-cpp: $(VENV)/.test
 test-python: $(VENV)/.test
 	$(RUN) -m pytest $(PYTEST_ARGS) --doctest-modules --doctest-glob='*.md' \
 	  tests epmc_jax docs README.md
+
+# `make test` has small cases of the same. It takes nvcc, or else tests only what needs none.
+test-cuda: $(VENV)/.test
+	EPMC_TEST_CASES=all $(RUN) -m pytest $(PYTEST_ARGS) tests/cuda
+	! command -v nvcc || $(RUN) -m bench cuda
+
+# FUZZ_SECONDS, or FUZZ_RUNS inputs, for each codec.
+fuzz: $(VENV)/.test
+	bash tools/fuzz.sh build/fuzz $(abspath $(RUN)) \
+	  $(if $(FUZZ_RUNS),-runs=$(FUZZ_RUNS),-max_total_time=$(FUZZ_SECONDS))
 
 bazel:
 	bash tools/bazel/check.sh

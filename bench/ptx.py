@@ -9,17 +9,29 @@ instruction of a warp, so nothing is assumed of caches. Times are not modelled.
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from bench.ptx_arithmetic import (
+    BINARY,
+    COMPARE,
+    REARRANGE,
+    SHIFTS,
+    UNARY,
+    dtype_of,
+    multiply_high,
+)
 from bench.ptx_code import UNSIGNED, Instruction, Kernel, PtxError
 
 WARP = 32
 SECTOR_BYTES = 32
 # Above the offset in an allocation, an address holds the allocation's number.
 _OFFSET_BITS = 40
+_POISON = 0xCB  # fills shared memory that nothing wrote
+_ALL_LANES = 0xFFFFFFFF
+_REDUCE = {"min": np.min, "max": np.max, "add": np.sum}
 _SPECIAL = {"%tid.x", "%ctaid.x", "%ntid.x", "%nctaid.x"}
 
 
@@ -30,72 +42,6 @@ class Counts:
     instructions: int = 0  # of all threads
     load_sectors: int = 0
     store_sectors: int = 0
-
-
-def _dtype(kind: str) -> Any:
-    """The NumPy type of a PTX type: s32, u8, b64, f32, pred."""
-    if kind == "pred":
-        return np.bool_
-    letter = {"s": "i", "u": "u", "b": "u", "f": "f"}[kind[0]]
-    return np.dtype(f"{letter}{int(kind[1:]) // 8}").type
-
-
-def _shift_left(x: Any, count: Any) -> Any:
-    width = x.dtype.itemsize * 8
-    moved = x << np.minimum(count, width - 1).astype(x.dtype)
-    return np.where(count < width, moved, 0).astype(x.dtype)
-
-
-def _shift_right(x: Any, count: Any) -> Any:
-    width = x.dtype.itemsize * 8
-    moved = x >> np.minimum(count, width - 1).astype(x.dtype)
-    if x.dtype.kind == "i":
-        return moved
-    return np.where(count < width, moved, 0).astype(x.dtype)
-
-
-def _divide(x: Any, y: Any) -> Any:
-    # Of numbers that are not negative, as sizes are; PTX rounds towards zero.
-    return x // np.where(y == 0, 1, y)
-
-
-def _remainder(x: Any, y: Any) -> Any:
-    return x % np.where(y == 0, 1, y)
-
-
-_BINARY: dict[str, Callable[[Any, Any], Any]] = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "min": np.minimum,
-    "max": np.maximum,
-    "and": np.bitwise_and,
-    "or": np.bitwise_or,
-    "xor": np.bitwise_xor,
-    "div": _divide,
-    "rem": _remainder,
-}
-_UNARY: dict[str, Callable[[Any], Any]] = {
-    "mov": lambda x: x,
-    "cvta": lambda x: x,
-    "neg": np.negative,
-    "not": np.invert,
-    "popc": np.bitwise_count,
-}
-_SHIFTS = {"shl": _shift_left, "shr": _shift_right}
-_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-    "eq": np.equal,
-    "ne": np.not_equal,
-    # True of NaN too: the u is for unordered.
-    "ltu": lambda x, y: ~(x >= y),
-    "gtu": lambda x, y: ~(x <= y),
-    "num": lambda x, y: (x == x) & (y == y),  # neither is NaN
-    "neu": lambda x, y: x != y,
-}
 
 
 class Launch:
@@ -122,7 +68,8 @@ class Launch:
         self._registers = {
             name: np.zeros(count, dtype) for name, dtype in kernel.registers.items()
         }
-        self._memory = [np.zeros(blocks * kernel.shared_nbytes, np.uint8)]
+        self._memory = [np.full(blocks * kernel.shared_nbytes, _POISON, np.uint8)]
+        self._writers = [np.zeros(0, np.int32)]
         self._parameters = {
             name: self._parameter(argument)
             for name, argument in zip(kernel.parameters, arguments, strict=True)
@@ -133,6 +80,7 @@ class Launch:
     def _parameter(self, argument: Any) -> bytes:
         if isinstance(argument, np.ndarray):
             self._memory.append(argument.reshape(-1).view(np.uint8))
+            self._writers.append(np.full(argument.nbytes, -1, np.int32))
             argument = (len(self._memory) - 1) << _OFFSET_BITS
         if isinstance(argument, bytes):
             return argument
@@ -160,7 +108,9 @@ class Launch:
                 at[enabled] = self.kernel.labels[instruction.operands[0]]
             elif instruction.name[0] == "ret":
                 at[enabled] = end
-            elif instruction.name[0] == "bar":
+            elif instruction.name[:2] == ("bar", "warp"):
+                self._check_warps(instruction, enabled)
+            elif instruction.name[0] in ("bar", "barrier"):
                 waits |= enabled
             elif enabled.any():
                 self._execute(instruction, enabled)
@@ -190,7 +140,7 @@ class Launch:
 
     def _compute(self, name: tuple[str, ...], operands: tuple[str, ...]) -> Any:
         """The result of an instruction without memory or other threads."""
-        op, dtype = name[0], _dtype(name[-1])
+        op, dtype = name[0], dtype_of(name[-1])
         if op == "cvt":
             return self._convert(name, operands)
         if op == "selp":
@@ -199,14 +149,18 @@ class Launch:
             return np.where(choice, yes, no)
         if op == "mov" and operands[1].startswith("{"):
             return self._join(dtype, operands[1])
-        if op in _UNARY:
-            return _UNARY[op](self._read(operands[1], dtype))
-        if op in _SHIFTS:
+        if op == "mul" and name[1] == "hi" and np.dtype(dtype).itemsize == 4:
+            return multiply_high(*(self._read(x, dtype) for x in operands[1:3]))
+        if "hi" in name:
+            return None
+        if op in UNARY:
+            return UNARY[op](self._read(operands[1], dtype))
+        if op in SHIFTS:
             count = self._read(operands[2], np.uint32)
-            return _SHIFTS[op](self._read(operands[1], dtype), count)
+            return SHIFTS[op](self._read(operands[1], dtype), count)
         if op == "setp":
             left, right = (self._read(x, dtype) for x in operands[1:3])
-            return _COMPARE[name[1]](left, right)
+            return COMPARE[name[1]](left, right)
         if op in ("mul", "mad") and name[1] == "wide":
             wide = np.dtype(
                 f"{np.dtype(dtype).kind}{np.dtype(dtype).itemsize * 2}"
@@ -216,9 +170,13 @@ class Launch:
         if op == "mad":
             left, right, more = (self._read(x, dtype) for x in operands[1:])
             return left * right + more
-        if op in _BINARY:
-            return _BINARY[op](*(self._read(x, dtype) for x in operands[1:3]))
-        return self._rearrange(op, operands)
+        if op in BINARY:
+            return BINARY[op](*(self._read(x, dtype) for x in operands[1:3]))
+        rearrange = REARRANGE.get((op, name[1]))
+        if rearrange is None:
+            return None
+        values = [self._read(x, np.uint32).astype(np.uint64) for x in operands[1:]]
+        return rearrange(*values).astype(np.uint32)
 
     def _join(self, dtype: Any, parts: str) -> Any:
         """One register of the parts' bits, the first lowest."""
@@ -231,7 +189,7 @@ class Launch:
         self, name: tuple[str, ...], operands: tuple[str, ...], enabled: Any
     ) -> None:
         names = [x.strip() for x in operands[0].strip("{}").split(",")]
-        dtype = _dtype(name[-1])
+        dtype = dtype_of(name[-1])
         part = UNSIGNED[np.dtype(dtype).itemsize // len(names)]
         whole = np.broadcast_to(self._read(operands[1], dtype), self._count)
         parts = np.ascontiguousarray(whole).view(part).reshape(self._count, -1)
@@ -239,33 +197,8 @@ class Launch:
             if register != "_":
                 self._write(register, parts[:, k], enabled)
 
-    def _rearrange(self, op: str, operands: tuple[str, ...]) -> Any:
-        """Funnel shift, bit field insert, byte permutation: all of 32 bits."""
-        values = [self._read(x, np.uint32).astype(np.uint64) for x in operands[1:]]
-        mask = np.uint64(0xFFFFFFFF)
-        if op == "shf":  # .l.wrap
-            low, high, count = values
-            both = high << np.uint64(32) | low
-            moved = both << (count & np.uint64(31))
-            return (moved >> np.uint64(32)).astype(np.uint32)
-        if op == "bfi":
-            source, base, start, length = values
-            field = (np.uint64(1) << length) - np.uint64(1)
-            field = field << start & mask
-            return (source << start & field | base & ~field).astype(np.uint32)
-        if op == "prmt":
-            low, high, selector = values
-            both = high << np.uint64(32) | low
-            result = np.zeros(self._count, np.uint64)
-            for i in range(4):
-                byte = selector >> np.uint64(4 * i) & np.uint64(7)
-                value = both >> (byte * np.uint64(8)) & np.uint64(255)
-                result |= value << np.uint64(8 * i)
-            return result.astype(np.uint32)
-        return None
-
     def _convert(self, name: tuple[str, ...], operands: tuple[str, ...]) -> Any:
-        to, source = _dtype(name[-2]), _dtype(name[-1])
+        to, source = dtype_of(name[-2]), dtype_of(name[-1])
         value = self._read(operands[1], source)
         if source is np.float32 and np.dtype(to).kind in "iu":
             limits = np.iinfo(to)  # a GPU saturates, and makes 0 of NaN
@@ -273,33 +206,69 @@ class Launch:
             return np.clip(whole, limits.min, limits.max).astype(to)
         return value.astype(to)
 
+    def _check_warps(self, instruction: Instruction, enabled: Any) -> None:
+        """All lanes of a warp, and a mask that names all: nothing else is done here."""
+        name = ".".join(instruction.name)
+        if not enabled.reshape(-1, WARP).all(1)[self._warp[enabled]].all():
+            raise PtxError(f"not all lanes of a warp are at {name}")
+        masks = self._read(instruction.operands[-1], np.uint32)
+        masks = np.broadcast_to(masks, self._count)[enabled]
+        if (masks != _ALL_LANES).any():
+            raise PtxError(f"{name} has mask 0x{masks.min():08x}, not all lanes")
+
     def _exchange(self, instruction: Instruction, enabled: Any) -> None:
         name, operands = instruction.name, instruction.operands
-        if not enabled.reshape(-1, WARP).all(1)[self._warp[enabled]].all():
-            raise PtxError(f"not all lanes of a warp are at {'.'.join(name)}")
-        is_vote = name[0] == "vote"
-        dtype = np.bool_ if is_vote else _dtype(name[-1])
+        self._check_warps(instruction, enabled)
+        register, _, predicate = operands[0].partition("|")
+        if name[0] == "vote":
+            return self._vote(register, instruction, enabled)
+        dtype = dtype_of(name[-1])
         values = np.broadcast_to(self._read(operands[1], dtype), self._count)
-        lanes = values.reshape(-1, WARP)
-        if is_vote:
-            ballot = lanes @ (np.uint64(1) << np.arange(WARP, dtype=np.uint64))
-            result = np.repeat(ballot.astype(np.uint32), WARP)
-        elif name[0] == "redux":
-            reduce = {"min": np.min, "max": np.max}[name[2]]
-            result = np.repeat(reduce(lanes, axis=1), WARP)
+        if name[0] == "redux":
+            reduce: Any = _REDUCE[name[2]]
+            result = np.repeat(reduce(values.reshape(-1, WARP), axis=1), WARP)
+            return self._write(register, result.astype(dtype), enabled)
+        source, is_inside = self._source_lane(name[2], operands)
+        result = values[self._warp * WARP + source]
+        if predicate:
+            self._write(predicate, is_inside, enabled)
+        return self._write(register, result, enabled)
+
+    def _source_lane(self, kind: str, operands: tuple[str, ...]) -> tuple[Any, Any]:
+        """Where a shuffle reads, and whether that is a lane: if not, its own."""
+        bounds = self._read(operands[3], np.uint32)
+        if (bounds != (0 if kind == "up" else WARP - 1)).any():
+            raise PtxError(f"not implemented: shfl of less than {WARP} lanes")
+        own = np.arange(self._count) % WARP
+        other = self._read(operands[2], np.uint32).astype(np.int64)
+        lane = {
+            "idx": other % WARP,
+            "bfly": own ^ other,
+            "up": own - other,
+            "down": own + other,
+        }[kind]
+        lane = np.broadcast_to(lane, self._count)
+        is_inside = (lane >= 0) & (lane < WARP)
+        return np.where(is_inside, lane, own), is_inside
+
+    def _vote(self, register: str, instruction: Instruction, enabled: Any) -> None:
+        operand = instruction.operands[1]
+        votes = self._read(operand.removeprefix("!"), np.bool_)
+        votes = np.broadcast_to(votes, self._count) ^ operand.startswith("!")
+        lanes = votes.reshape(-1, WARP)
+        words: Any
+        if instruction.name[2] == "ballot":
+            words = np.packbits(lanes, axis=1, bitorder="little").view(np.uint32)[:, 0]
         else:
-            other = self._read(operands[2], np.uint32)
-            own = np.arange(self._count) % WARP
-            source = other if name[2] == "idx" else own ^ other
-            result = values[self._warp * WARP + source % WARP]
-        self._write(operands[0].partition("|")[0], result, enabled)
+            words = lanes.any(1) if instruction.name[2] == "any" else lanes.all(1)
+        self._write(register, np.repeat(words, WARP), enabled)
 
     def _access(self, instruction: Instruction, enabled: Any) -> None:
         name, operands = instruction.name, instruction.operands
         is_load = name[0] == "ld"
         registers, place = operands if is_load else operands[::-1]
         names = [x.strip() for x in registers.strip("{}").split(",")]
-        dtype = np.dtype(_dtype(name[-1]))
+        dtype = np.dtype(dtype_of(name[-1]))
         found = re.match(r"\[([^\]+]+)(?:\+(-?\d+))?\]", place)
         if found is None:
             raise PtxError(f"not an address: {place}")
@@ -309,9 +278,12 @@ class Launch:
             return self._write(names[0], np.frombuffer(data, dtype), enabled)
         nbytes = dtype.itemsize * len(names)
         space = "shared" if name[1] == "shared" else "global"
-        memory, start = self._locate(space, base, offset, nbytes, enabled)
+        number, start = self._locate(space, base, offset, nbytes, enabled)
         if space == "global":
             self._count_sectors(is_load, start, enabled)
+        if space == "global" and not is_load:
+            self._check_writers(number, start, nbytes, enabled)
+        memory = self._memory[number]
         elements = memory[: memory.size // dtype.itemsize * dtype.itemsize].view(dtype)
         for k, register in enumerate(names):
             index = start // dtype.itemsize + k
@@ -326,8 +298,8 @@ class Launch:
 
     def _locate(
         self, space: str, base: str, offset: int, nbytes: int, enabled: Any
-    ) -> tuple[Any, Any]:
-        """The allocation, and where each enabled thread accesses it."""
+    ) -> tuple[int, Any]:
+        """The number of the allocation, and where each enabled thread accesses it."""
         if base in self.kernel.shared:
             address = np.full(self._count, self.kernel.shared[base], np.int64)
         elif space == "shared":
@@ -344,7 +316,19 @@ class Launch:
             raise PtxError(f"misaligned {space} access of {nbytes} bytes")
         if space == "shared":
             start = start + self._block[enabled].astype(np.int64) * limit
-        return memory, start
+        return number, start
+
+    def _check_writers(
+        self, number: int, start: Any, nbytes: int, enabled: Any
+    ) -> None:
+        """No byte may be written by two blocks: which comes last is open."""
+        writers, block = self._writers[number], self._block[enabled].astype(np.int32)
+        for place in range(nbytes):
+            before = writers[start + place]
+            writers[start + place] = block
+            is_other = (before >= 0) & (before != block)
+            if is_other.any() or (writers[start + place] != block).any():
+                raise PtxError("two blocks write the same byte")
 
     def _count_sectors(self, is_load: bool, start: Any, enabled: Any) -> None:
         # An access is aligned and at most 16 bytes: it is never in two sectors.

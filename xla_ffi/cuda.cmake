@@ -34,15 +34,19 @@ if(EPMC_EMULATOR)
   epmc_emulate(_epmc_cuda_emulated -O1)
   set_target_properties(_epmc_cuda_emulated PROPERTIES PREFIX "" SUFFIX ".so")
 
+  # Each test twice: <test> finds accesses out of bounds, <test>_races lanes that race.
+  function(epmc_emulated_test name)
+    foreach(suffix IN ITEMS "" _races)
+      add_executable(${name}${suffix} ${ARGN} emulator/collectives.cc emulator/launch.cc)
+    endforeach()
+    epmc_emulate(${name} -O1 -fsanitize=address,undefined -fno-sanitize-recover=all)
+    epmc_emulate(${name}_races -O1 -g1 -fsanitize=thread)
+  endfunction()
   foreach(codec IN LISTS EPMC_CUDA_CODECS)
-    add_executable(${codec}_emulated_test ${codec}/${codec}_emulated_test.cc
-      ${codec}/${codec}_cpu.cc common/isa.cc ${CMAKE_CURRENT_BINARY_DIR}/${codec}_cuda_emulated.cc
-      emulator/collectives.cc emulator/launch.cc)
-    epmc_emulate(${codec}_emulated_test -O1 -fsanitize=address,undefined)
+    epmc_emulated_test(${codec}_emulated_test ${codec}/${codec}_emulated_test.cc
+      ${codec}/${codec}_cpu.cc common/isa.cc ${CMAKE_CURRENT_BINARY_DIR}/${codec}_cuda_emulated.cc)
   endforeach()
-  add_executable(planted_bugs
-    emulator/planted_bugs.cc emulator/collectives.cc emulator/launch.cc)
-  epmc_emulate(planted_bugs -O1 -fsanitize=address,undefined)
+  epmc_emulated_test(planted_bugs emulator/planted_bugs.cc)
 endif()
 
 if(EPMC_CUDA STREQUAL "OFF")

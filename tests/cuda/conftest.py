@@ -21,11 +21,9 @@ CODECS = (
     "narrow",
     "pool_index",
 )
-BUILT = (
-    "_epmc_cuda_emulated",
-    "planted_bugs",
-    *(f"{codec}_emulated_test" for codec in CODECS),
-)
+# Those with `_races` behind are built with ThreadSanitizer.
+TESTS = ("planted_bugs", *(f"{codec}_emulated_test" for codec in CODECS))
+BUILT = ("_epmc_cuda_emulated", *TESTS, *(f"{test}_races" for test in TESTS))
 TARGETS = (
     "epmc_pin",
     "epmc_bit_mask_encode",

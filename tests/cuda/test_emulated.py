@@ -1,5 +1,6 @@
 """The CUDA library's handlers and kernels, run on the CPU through jit."""
 
+import os
 import subprocess
 
 import jax
@@ -131,6 +132,17 @@ def test_wrong_sizes_are_named(emulator):
 @pytest.mark.parametrize("codec", KERNEL_FOLDERS)
 def test_kernels_under_sanitizers_in_all_orders(emulator_build, codec):
     """Shapes, types, parameters and orders, in C++."""
-    command = [emulator_build / f"{codec}_emulated_test"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    _run(emulator_build / f"{codec}_emulated_test", "all")
+
+
+@pytest.mark.parametrize("codec", KERNEL_FOLDERS)
+def test_lanes_do_not_race(emulator_build, codec):
+    """`make test-cuda` sets EPMC_TEST_CASES to all: minutes instead of seconds."""
+    cases = os.environ.get("EPMC_TEST_CASES", "few")
+    _run(emulator_build / f"{codec}_emulated_test_races", cases)
+
+
+def _run(test, cases):
+    env = {**os.environ, "EPMC_TEST_CASES": cases}
+    done = subprocess.run([test], env=env, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

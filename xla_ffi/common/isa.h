@@ -19,8 +19,13 @@ std::optional<Isa> IsaNamed(std::string_view name);
 Isa BestIsa();
 
 #define EPMC_AVX2_FEATURES "avx2,bmi,bmi2,popcnt,f16c,fma"
+#if defined(__clang__)  // ignores the attribute whole if it does not know one word of it
+#define EPMC_WIDE_VECTORS ""
+#else
+#define EPMC_WIDE_VECTORS ",prefer-vector-width=512"
+#endif
 #define EPMC_AVX512_FEATURES \
-  EPMC_AVX2_FEATURES ",avx512f,avx512bw,avx512vl,avx512dq,prefer-vector-width=512"
+  EPMC_AVX2_FEATURES ",avx512f,avx512bw,avx512vl,avx512dq" EPMC_WIDE_VECTORS
 
 #if defined(__x86_64__)
 #define EPMC_AVX2 __attribute__((target(EPMC_AVX2_FEATURES)))

@@ -95,7 +95,7 @@ struct DecodeKernel {
         for (int64_t j = 0; j < layout.elements; ++j) x[j] = static_cast<Word>(args.nan);
         continue;
       }
-      memset(x, 0, layout.elements * sizeof(Word));
+      for (int64_t j = 0; j < layout.elements; ++j) x[j] = 0;  // memset takes no nullptr
       for (int64_t k = 0; k < count; ++k) {
         if (indices[k] < layout.elements) x[indices[k]] = values[k];
       }

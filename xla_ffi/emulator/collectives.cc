@@ -86,6 +86,11 @@ bool AnswerWarp(Block& block, unsigned index) {
       Fail(block, "lanes of one mask execute different warp intrinsics");
       return false;
     }
+    if (first.op == Op::kSyncWarp) {
+      OrderMemoryOf(block, [&](const Lane& lane) {
+        return lane.index / kWarpSize == index && (same_mask >> lane.index % kWarpSize & 1u);
+      });
+    }
     Answer(lanes, same_mask);
     warp.at_warp &= ~same_mask;
     warp.ready |= same_mask;

@@ -9,6 +9,8 @@
 #include <ucontext.h>
 #endif
 
+#include "xla_ffi/emulator/races.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #define EPMC_EMULATOR_ASAN 1
 extern "C" {
@@ -24,6 +26,7 @@ struct Fiber {
   char* stack = nullptr;  // nullptr: the stack of the host thread, learnt at the first switch
   size_t stack_nbytes = 0;
   void* fake_stack = nullptr;  // AddressSanitizer's
+  void* identity = nullptr;    // ThreadSanitizer's
 #if defined(__x86_64__)
   void* stack_pointer = nullptr;
 #else
@@ -91,13 +94,14 @@ inline void Arrived(Fiber& self, Fiber& host) {
 }
 
 // `from` never runs again if `is_last`.
-inline void Switch(Fiber& from, Fiber& to, Fiber& host, bool is_last) {
+EPMC_UNINSTRUMENTED inline void Switch(Fiber& from, Fiber& to, Fiber& host, bool is_last) {
 #ifdef EPMC_EMULATOR_ASAN
   __sanitizer_start_switch_fiber(is_last ? nullptr : &from.fake_stack, to.stack,
                                  to.stack_nbytes);
 #else
   (void)is_last;
 #endif
+  Become(to.identity);
   SwitchStacks(from, to);
   Arrived(from, host);
 }

@@ -55,6 +55,9 @@ void ReleaseBlockBarrier(Block& block) {
       return Fail(block, "__syncthreads reached from different places of the source");
     }
   }
+  OrderMemoryOf(block, [&](const Lane& lane) {
+    return block.warps[lane.index / kWarpSize].at_block >> lane.index % kWarpSize & 1u;
+  });
   for (Warp& warp : block.warps) {
     warp.ready |= warp.at_block;
     warp.at_block = 0;
@@ -102,25 +105,44 @@ void Suspend(Block& block) {
   if (&next != &self) Switch(self, next, block.host, /*is_last=*/false);
 }
 
-void RunLane() {
+Fiber& EndLane(Block& block, const Lane& self) {
+  const Unseen unseen;
+  block.warps[self.index / kWarpSize].alive &= ~(1u << self.index % kWarpSize);
+  --block.alive;
+  block.identities.LaneEnds();
+  return NextFiber(block);
+}
+
+EPMC_UNINSTRUMENTED void RunLane() {
   Block& block = current;
   Lane& self = *block.running;
   Arrived(self, block.host);
+  block.identities.LaneBegins();
   (*current_body)();
-  block.warps[self.index / kWarpSize].alive &= ~(1u << self.index % kWarpSize);
-  --block.alive;
-  Switch(self, NextFiber(block), block.host, /*is_last=*/true);
+  Switch(self, EndLane(block, self), block.host, /*is_last=*/true);
   std::abort();  // a lane that has ended does not run
+}
+
+char* MapStacks(void* at, size_t count, int flags) {
+  void* const stacks = mmap(at, kStackNbytes * count, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
+  if (stacks == MAP_FAILED) std::abort();
+  return static_cast<char*>(stacks);
 }
 
 // Stacks outlive launches: mapping 64 MiB costs more than a small kernel.
 char* Stacks() {
-  static void* const stacks =
-      mmap(nullptr, kStackNbytes * kMaxThreads, PROT_READ | PROT_WRITE,
-           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (stacks == MAP_FAILED) std::abort();
-  return static_cast<char*>(stacks);
+  static char* const stacks = MapStacks(nullptr, kMaxThreads, 0);
+  return stacks;
 }
+
+// ThreadSanitizer forgets what the previous block's lanes did on the same stacks.
+void RenewStacks([[maybe_unused]] size_t count) {
+#ifdef EPMC_EMULATOR_TSAN
+  MapStacks(Stacks(), count, MAP_FIXED);
+#endif
+}
+
 
 void RunBlock(Block& block) {
   const unsigned threads = block.size.x;
@@ -128,6 +150,8 @@ void RunBlock(Block& block) {
   block.alive = threads;
   block.shared.clear();
   block.host = Fiber{};
+  block.host.identity = OwnIdentity();
+  RenewStacks(threads);
   const bool is_reverse = launch_options.order == Order::kReverse;
   block.current_warp = is_reverse ? block.warps.size() - 1 : 0;
   for (unsigned i = 0; i < threads; ++i) {
@@ -137,6 +161,7 @@ void RunBlock(Block& block) {
     lane.stack = Stacks() + i * kStackNbytes;
     lane.stack_nbytes = kStackNbytes;
     lane.fake_stack = nullptr;
+    lane.identity = block.identities.Next();
 #ifdef EPMC_EMULATOR_ASAN
     __asan_unpoison_memory_region(lane.stack, lane.stack_nbytes);
 #endif
@@ -176,6 +201,7 @@ std::string TakeError() {
 }
 
 void Launch(dim3 grid, dim3 block, const std::function<void()>& lane_body) {
+  const Unseen unseen;
   std::lock_guard<std::mutex> lock(launch_mutex);
   if (grid.x == 0 || grid.y != 1 || block.x == 0 || block.x > kMaxThreads || block.y != 1) {
     return SetError("invalid launch: " + std::to_string(grid.x) + " blocks of " +
@@ -186,15 +212,18 @@ void Launch(dim3 grid, dim3 block, const std::function<void()>& lane_body) {
   current.lanes.assign((block.x + kWarpSize - 1) / kWarpSize * kWarpSize, Lane{});
   current.random = launch_options.seed * 0x9e3779b97f4a7c15ull | 1u;
   current.error.clear();
+  current.identities.BeginLaunch();
   current_body = &lane_body;
   for (uint64_t k = 0; k < grid.x && current.error.empty(); ++k) {
     current.index = dim3(static_cast<unsigned>(BlockAt(k, grid.x)), 0, 0);
     RunBlock(current);
   }
+  current.identities.EndLaunch(current.error.empty());
   if (!current.error.empty()) SetError(current.error);
 }
 
 void* SharedMemoryOf(const void* site, size_t nbytes) {
+  const Unseen unseen;
   Block& block = current;
   SharedMemory& memory = block.shared[site];
   if (memory == nullptr) {
@@ -206,6 +235,7 @@ void* SharedMemoryOf(const void* site, size_t nbytes) {
 }
 
 uint64_t AskWarp(const Request& request) {
+  const Unseen unseen;
   Block& block = current;
   Lane& self = *block.running;
   const uint32_t bit = 1u << self.index % kWarpSize;
@@ -217,6 +247,7 @@ uint64_t AskWarp(const Request& request) {
 }
 
 void AskBlock(const Request& request) {
+  const Unseen unseen;
   Block& block = current;
   Lane& self = *block.running;
   self.request = request;

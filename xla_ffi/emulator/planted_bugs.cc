@@ -1,6 +1,6 @@
 // Kernels with one bug each, and one without: what the emulator must and must not report.
 // Usage: planted_bugs NAME ORDER (0 forward, 1 reverse, 2 random). Prints the result's
-// checksum, or the error; AddressSanitizer ends it at an access out of bounds.
+// checksum, or the error; a sanitizer reports what it sees, and fails the program.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -24,6 +24,42 @@ __global__ void MissingBarrier(int* out) {
   EPMC_SHARED(int, values, kThreads);
   values[threadIdx.x] = static_cast<int>(threadIdx.x) * 3;
   out[threadIdx.x] = values[kThreads - 1 - threadIdx.x];
+}
+
+// Neighbours exchange through shared memory; the barrier of their warp orders it: correct.
+__global__ void CorrectInWarp(int* out) {
+  EPMC_SHARED(int, values, kThreads);
+  values[threadIdx.x] = static_cast<int>(threadIdx.x);
+  __syncwarp();
+  const int neighbour = values[threadIdx.x ^ 1u];
+  __syncwarp();
+  values[threadIdx.x] = neighbour + 1;
+  out[threadIdx.x] = values[threadIdx.x];
+}
+
+// A ballot waits for the lanes of the warp, but orders none of their accesses.
+__global__ void MissingSyncwarp(int* out) {
+  EPMC_SHARED(int, values, kThreads);
+  values[threadIdx.x] = static_cast<int>(threadIdx.x);
+  __ballot_sync(epmc::kAllLanes, 1);
+  out[threadIdx.x] = values[threadIdx.x ^ 1u];
+}
+
+// The second barrier of CorrectInWarp: a fast lane overwrites what a slow one still reads.
+__global__ void MissingSecondSyncwarp(int* out) {
+  EPMC_SHARED(int, values, kThreads);
+  values[threadIdx.x] = static_cast<int>(threadIdx.x);
+  __syncwarp();
+  const int neighbour = values[threadIdx.x ^ 1u];
+  values[threadIdx.x] = neighbour + 1;
+  __syncwarp();
+  out[threadIdx.x] = values[threadIdx.x];
+}
+
+// The last thread of a block writes where the first of the next one does.
+__global__ void RaceBetweenBlocks(int* out) {
+  const unsigned overlap = blockIdx.x * (kThreads / 2 - 1);
+  if (threadIdx.x < kThreads / 2) out[overlap + threadIdx.x] = static_cast<int>(blockIdx.x);
 }
 
 __global__ void DivergentBarrier(int* out) {
@@ -74,14 +110,24 @@ __global__ void SharedOutOfBounds(int* out) {
   out[threadIdx.x] = values[threadIdx.x + 1];
 }
 
+__global__ void Misaligned(int* out) {
+  char* const bytes = reinterpret_cast<char*>(out) + 2;
+  if (threadIdx.x + 1 < kThreads) reinterpret_cast<int*>(bytes)[threadIdx.x] = 1;
+}
+
 struct Case {
   const char* name;
   void (*kernel)(int*);
+  unsigned blocks = 1;
 };
 
 constexpr Case kCases[] = {
     {"correct", Correct},
+    {"correct_in_warp", CorrectInWarp},
     {"missing_barrier", MissingBarrier},
+    {"missing_syncwarp", MissingSyncwarp},
+    {"missing_second_syncwarp", MissingSecondSyncwarp},
+    {"race_between_blocks", RaceBetweenBlocks, 2},
     {"divergent_barrier", DivergentBarrier},
     {"deadlock", Deadlock},
     {"not_in_its_mask", NotInItsMask},
@@ -90,11 +136,12 @@ constexpr Case kCases[] = {
     {"uninitialised", Uninitialised},
     {"global_out_of_bounds", GlobalOutOfBounds},
     {"shared_out_of_bounds", SharedOutOfBounds},
+    {"misaligned", Misaligned},
 };
 
-int Run(void (*kernel)(int*)) {
+int Run(const Case& one) {
   std::vector<int> out(kThreads, 0);
-  EPMC_LAUNCH(kernel, 1, kThreads, nullptr, out.data());
+  EPMC_LAUNCH(one.kernel, one.blocks, kThreads, nullptr, out.data());
   if (cudaGetLastError() != cudaSuccess) {
     std::printf("error: %s\n", cudaGetErrorString(cudaErrorLaunchFailure));
     return 0;
@@ -111,7 +158,7 @@ int main(int argc, char** argv) {
   if (argc != 3) return 2;
   epmc::emulator::SetOptions({static_cast<epmc::emulator::Order>(std::atoi(argv[2])), 1});
   for (const Case& one : kCases) {
-    if (std::strcmp(one.name, argv[1]) == 0) return Run(one.kernel);
+    if (std::strcmp(one.name, argv[1]) == 0) return Run(one);
   }
   return 2;
 }
