@@ -7,16 +7,10 @@
 
 #if defined(__x86_64__)
 
-// GCC 12 takes the deliberately undefined registers of its own header for mistakes.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#include <immintrin.h>
-#pragma GCC diagnostic pop
-
 #include <cstdint>
 
 #include "xla_ffi/common/isa.h"
+#include "xla_ffi/common/x86.h"
 #include "xla_ffi/csr/csr.h"
 
 namespace epmc::csr::avx512 {
