@@ -145,3 +145,10 @@ def test_no_rows(target, library):
     """Nothing to do is no error."""
     arrays = [array((0, *one.shape[1:]), one.dtype) for one in target.arrays()]
     _call(target, library, arrays, target.attributes)
+
+
+def test_pin_refuses_a_result_of_another_size(library):
+    call = jax.ffi.ffi_call(f"epmc_pin{library}", array((3,), "float32"))
+    expected = "epmc_pin: bytes of the result is 12, expected 8"
+    with pytest.raises(jax.errors.JaxRuntimeError, match=expected):
+        jax.block_until_ready(jax.jit(call)(jnp.zeros(2)))
