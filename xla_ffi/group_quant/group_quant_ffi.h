@@ -45,6 +45,9 @@ inline ffi::Error CheckArrays(const char* target, ffi::DataType type, const Rows
 inline ffi::ErrorOr<EncodeCall> CheckEncode(ffi::AnyBuffer x, ffi::ResultBuffer<ffi::U8> out,
                                             int64_t bit_width, int64_t group_size,
                                             bool is_stochastic, int64_t seed) {
+  if (seed < 0 || seed > int64_t{UINT32_MAX}) {
+    return ffi::Unexpected(InvalidArgument(kEncodeTarget, "seed", seed, "0 to 2^32 - 1"));
+  }
   const Rows rows = RowsOf(x.dimensions());
   ffi::Error error = CheckArrays(kEncodeTarget, x.element_type(), rows, out->dimensions(),
                                  bit_width, group_size);

@@ -2,13 +2,14 @@
 #ifndef EPMC_POOL_INDEX_POOL_INDEX_FFI_H_
 #define EPMC_POOL_INDEX_POOL_INDEX_FFI_H_
 
-#include <algorithm>
-
 #include "xla_ffi/ffi/checks.h"
 #include "xla_ffi/pool_index/kernels.h"
 #include "xla_ffi/pool_index/pool_index.h"
 
 namespace epmc::pool_index {
+
+// Products of places and strides, and sums with padding, stay in 64 bits.
+constexpr int64_t kMaxStride = int64_t{1} << 30;
 
 constexpr char kMaxPoolTarget[] = "epmc_max_pool";
 constexpr char kGradientTarget[] = "epmc_pool_gradient";
@@ -37,9 +38,16 @@ inline ffi::ErrorOr<PoolShape> ShapeOf(const char* target, Sizes operand, Sizes 
                   std::to_string(rank) + ", the rank of x");
   }
   for (size_t axis : {size_t{0}, rank - 1}) {
-    if (operand[axis] == result[axis] && window.window[axis] == 1) continue;
-    return refuse("window of the batch or channel axis", window.window[axis],
-                  "1, with stride 1 and no padding");
+    const auto refuse_axis = [&](const char* argument, int64_t value, int64_t expected) {
+      return refuse(argument, value,
+                    std::to_string(expected) + ": batch and channels are not pooled");
+    };
+    if (operand[axis] != result[axis]) {
+      return refuse_axis("size of an axis of the result", result[axis], operand[axis]);
+    }
+    if (window.window[axis] != 1) return refuse_axis("window", window.window[axis], 1);
+    if (window.strides[axis] != 1) return refuse_axis("stride", window.strides[axis], 1);
+    if (window.padding[axis] != 0) return refuse_axis("padding", window.padding[axis], 0);
   }
   PoolShape shape = {operand[0], operand[rank - 1], {}};
   for (Axis& axis : shape.axes) axis = {1, 1, 1, 1, 0};
@@ -47,13 +55,18 @@ inline ffi::ErrorOr<PoolShape> ShapeOf(const char* target, Sizes operand, Sizes 
   for (size_t i = 1; i + 1 < rank; ++i) {
     shape.axes[kAxes + 1 + i - rank] = {operand[i], result[i], window.window[i],
                                         window.strides[i], window.padding[i]};
-    if (window.window[i] < 1 || window.strides[i] < 1) {
-      return refuse("window or stride", std::min(window.window[i], window.strides[i]),
-                    "at least 1");
+    if (window.window[i] < 1 || window.window[i] > kMaxWindow) {
+      return refuse("window", window.window[i], "1 to 256");
+    }
+    if (window.strides[i] < 1 || window.strides[i] > kMaxStride) {
+      return refuse("stride", window.strides[i], "1 to 2^30");
+    }
+    if (window.padding[i] < -kMaxStride || window.padding[i] > kMaxStride) {
+      return refuse("padding", window.padding[i], "-2^30 to 2^30");
     }
     places *= window.window[i];
   }
-  if (places > kMaxWindow) return refuse("window", places, "at most 256 elements");
+  if (places > kMaxWindow) return refuse("elements of the window", places, "at most 256");
   return shape;
 }
 
