@@ -3,7 +3,14 @@
 import jax.numpy as jnp
 import numpy as np
 
-from epmc_jax.codecs import BitMask, GroupQuant, IntPack, PoolIndex, Raw
+from epmc_jax.codecs import (
+    BitMask,
+    GroupQuant,
+    IntPack,
+    PoolIndex,
+    Raw,
+    SparseFixedRate,
+)
 
 FLOATS = ("float32", "bfloat16", "float16")
 
@@ -13,9 +20,18 @@ GROUP_QUANTS = tuple(
     for size, rounding in ((32, "nearest"), (256, "stochastic"), (1024, "nearest"))
 )
 
+SPARSE_FIXED_RATES = tuple(
+    SparseFixedRate(rate=rate, group_size=size, rounding=rounding, seed=12345)
+    for rate, size, rounding in (
+        (1.5, 512, "nearest"),
+        (4.125, 64, "stochastic"),
+        (9, 1024, "nearest"),
+    )
+)
+
 # Codecs that take floats of any shape. A new one is a row here.
-FLOAT_CODECS = (Raw(), BitMask(), *GROUP_QUANTS)
-FEW_FLOAT_CODECS = (Raw(), BitMask(), *GROUP_QUANTS[::4])
+FLOAT_CODECS = (Raw(), BitMask(), *GROUP_QUANTS, *SPARSE_FIXED_RATES)
+FEW_FLOAT_CODECS = (Raw(), BitMask(), *GROUP_QUANTS[::4], *SPARSE_FIXED_RATES[:2])
 
 INT_CODECS = tuple(IntPack(num_values=n) for n in (1, 2, 3, 4, 5, 100, 128))
 

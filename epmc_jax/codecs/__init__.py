@@ -7,6 +7,7 @@ from epmc_jax.codecs.group_quant import GroupQuant
 from epmc_jax.codecs.int_pack import IntPack
 from epmc_jax.codecs.pool_index import PoolIndex
 from epmc_jax.codecs.raw import Raw
+from epmc_jax.codecs.sparse_fixed_rate import SparseFixedRate
 
 __all__ = [
     "AbstractCodec",
@@ -16,6 +17,7 @@ __all__ = [
     "IntPack",
     "PoolIndex",
     "Raw",
+    "SparseFixedRate",
     "max_pool",
     "pool_gradient",
 ]

@@ -10,7 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from epmc_jax.codecs import BitMask, Encoded, GroupQuant, IntPack, PoolIndex, Raw
+from epmc_jax.codecs import (
+    BitMask,
+    Encoded,
+    GroupQuant,
+    IntPack,
+    PoolIndex,
+    Raw,
+    SparseFixedRate,
+)
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
 POOL = PoolIndex(
@@ -24,6 +32,10 @@ CASES = {
     "group_quant_2": GroupQuant(bit_width=2, group_size=32),
     "group_quant_4_stochastic": GroupQuant(bit_width=4, rounding="stochastic", seed=7),
     "group_quant_8": GroupQuant(bit_width=8, group_size=64),
+    "sparse_fixed_rate_4": SparseFixedRate(rate=4.125, group_size=128),
+    "sparse_fixed_rate_6_stochastic": SparseFixedRate(
+        rate=6, rounding="stochastic", seed=7
+    ),
 }
 
 
