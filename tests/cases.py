@@ -3,7 +3,16 @@
 import jax.numpy as jnp
 import numpy as np
 
-from epmc_jax.codecs import BitMask, Csr, GroupQuant, IntPack, Narrow, PoolIndex, Raw
+from epmc_jax.codecs import (
+    BitMask,
+    Csr,
+    GroupQuant,
+    IntPack,
+    Narrow,
+    PoolIndex,
+    Raw,
+    SparseFixedRate,
+)
 
 FLOATS = ("float32", "bfloat16", "float16")
 
@@ -21,9 +30,24 @@ NARROWS = tuple(
 
 CSRS = (Csr(capacity=0.3), Csr(capacity=1))
 
+SPARSE_FIXED_RATES = tuple(
+    SparseFixedRate(rate=rate, group_size=size, rounding=rounding, seed=12345)
+    for rate, size, rounding in (
+        (1.5, 512, "nearest"),
+        (4.125, 64, "stochastic"),
+        (9, 1024, "nearest"),
+    )
+)
+
 # Codecs that take floats of any shape. A new one is a row here.
-FLOAT_CODECS = (Raw(), BitMask(), *CSRS, *GROUP_QUANTS, *NARROWS)
-FEW_FLOAT_CODECS = (Raw(), BitMask(), *CSRS, *GROUP_QUANTS[::4], *NARROWS[::2])
+FLOAT_CODECS = (
+    *(Raw(), BitMask(), *CSRS, *GROUP_QUANTS, *NARROWS),
+    *SPARSE_FIXED_RATES,
+)
+FEW_FLOAT_CODECS = (
+    *(Raw(), BitMask(), *CSRS, *GROUP_QUANTS[::4], *NARROWS[::2]),
+    *SPARSE_FIXED_RATES[:2],
+)
 
 INT_CODECS = tuple(IntPack(num_values=n) for n in (1, 2, 3, 4, 5, 100, 128))
 

@@ -10,6 +10,7 @@ from epmc_jax.codecs.int_pack import IntPack
 from epmc_jax.codecs.narrow import Narrow
 from epmc_jax.codecs.pool_index import PoolIndex
 from epmc_jax.codecs.raw import Raw
+from epmc_jax.codecs.sparse_fixed_rate import SparseFixedRate
 
 __all__ = [
     "AbstractCodec",
@@ -21,6 +22,7 @@ __all__ = [
     "Narrow",
     "PoolIndex",
     "Raw",
+    "SparseFixedRate",
     "max_pool",
     "pool_gradient",
     "relu_gradient",

@@ -19,6 +19,7 @@ from epmc_jax.codecs import (
     Narrow,
     PoolIndex,
     Raw,
+    SparseFixedRate,
 )
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
@@ -37,6 +38,10 @@ CASES = {
     "group_quant_2": GroupQuant(bit_width=2, group_size=32),
     "group_quant_4_stochastic": GroupQuant(bit_width=4, rounding="stochastic", seed=7),
     "group_quant_8": GroupQuant(bit_width=8, group_size=64),
+    "sparse_fixed_rate_4": SparseFixedRate(rate=4.125, group_size=128),
+    "sparse_fixed_rate_6_stochastic": SparseFixedRate(
+        rate=6, rounding="stochastic", seed=7
+    ),
 }
 
 
