@@ -35,6 +35,8 @@ _CPU_TARGETS = (
     "epmc_narrow_decode",
     "epmc_pool_gradient",
     "epmc_relu_gradient",
+    "epmc_sparse_fixed_rate_encode",
+    "epmc_sparse_fixed_rate_decode",
 )
 
 # What else there is runs as jnp code on GPUs, where XLA fuses it. The library has an

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from epmc_jax._codec import AbstractCodec, round16, split_rows
+from epmc_jax._codec import AbstractCodec, Kernel, round16, split_rows
 from epmc_jax.codecs._rows import (
     BLOCK,
     FLOATS,
@@ -113,6 +113,17 @@ class SparseFixedRate(AbstractCodec):
         """Each site rounds with a dither of its own, the same in every run."""
         return dataclasses.replace(self, seed=self.seed ^ site_hash)
 
+    def encode_kernel(self, dtype: Any) -> Kernel | None:
+        attributes = {
+            **self._attributes(),
+            "is_stochastic": self.rounding == "stochastic",
+            "seed": np.int64(self.seed),
+        }
+        return Kernel("epmc_sparse_fixed_rate_encode", attributes)
+
+    def decode_kernel(self, dtype: Any) -> Kernel | None:
+        return Kernel("epmc_sparse_fixed_rate_decode", self._attributes())
+
     def encode_reference(self, x: jax.Array) -> jax.Array:
         count, elements = split_rows(x.shape)
         cut = _Cut.of(elements, self)
@@ -176,6 +187,12 @@ class SparseFixedRate(AbstractCodec):
         found = jnp.where(is_zero, 0, found).reshape(count, -1)[:, :elements]
         width = jnp.uint32 if jnp.dtype(dtype).itemsize == 4 else jnp.uint16
         return lax.bitcast_convert_type(found.astype(width), dtype).reshape(shape)
+
+    def _attributes(self) -> dict[str, Any]:
+        return {
+            "group_size": np.int64(self.group_size),
+            "payload_nbytes": np.int64(self.payload_nbytes),
+        }
 
     def _part_nbytes(self, row_elements: int) -> tuple[int, int, int, int]:
         scales = 4 * -(-row_elements // self.group_size)
@@ -388,7 +405,7 @@ def _payload(
 
 def _unpacked(payload: jax.Array, widths: _Widths, cut: _Cut) -> jax.Array:
     """The values of all slots, uint32[rows, pools, slots]."""
-    block = np.arange(cut.slots // BLOCK, dtype=np.int32)
+    block = jnp.arange(cut.slots // BLOCK, dtype=jnp.int32)
     width, wide_blocks = widths.width[..., None], widths.wide_blocks[..., None]
     bits = width + (block < wide_blocks)
     first = block * width + jnp.minimum(block, wide_blocks)

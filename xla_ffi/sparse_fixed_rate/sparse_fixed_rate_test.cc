@@ -1,0 +1,83 @@
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "xla_ffi/common/check.h"
+#include "xla_ffi/common/test_data.h"
+#include "xla_ffi/sparse_fixed_rate/kernels.h"
+
+namespace epmc::sparse_fixed_rate {
+namespace {
+
+// Widths never spend more than there is, and leave less than a bit per value.
+void TestWidths() {
+  for (int words : {4, 16, 96, 1536, 8192}) {
+    for (int value_bits : {16, 32}) {
+      for (uint32_t seed = 0; seed < 200; ++seed) {
+        int values[32];
+        int total = 0;
+        for (int i = 0; i < 32; ++i) {
+          values[i] = static_cast<int>(Mix(seed * 32 + i) % 513 * (seed % 3) / 2);
+          values[i] = std::min(values[i], 512);
+          total += values[i];
+        }
+        const Widths widths = WidthsOf(values, 32, words, value_bits);
+        const int blocks = widths.WideBlocks() + BlocksOf(total - widths.wide_values);
+        EPMC_CHECK(widths.FirstWord(blocks) <= words);
+        EPMC_CHECK(widths.planes >= 0 && widths.planes <= kMaxCodeBits);
+      }
+    }
+  }
+}
+
+// Zeros stay zeros, nonzeros stay within the range of their group, and what fits is exact.
+template <typename T>
+void TestRoundTrip(FloatType type, int64_t rows, int64_t elements, int zeros_of_eight,
+                   int64_t payload_nbytes) {
+  std::vector<float> x = MixedFloats(rows * elements, 5);
+  for (size_t i = 0; i < x.size(); ++i) {
+    if (static_cast<int>(Mix(i + 9) % 8) < zeros_of_eight) x[i] = 0.0f;
+  }
+  const std::vector<T> dense = ConvertedTo<T>(x);
+  const Format format{256, payload_nbytes};
+  const RowLayout layout = LayoutOf(elements, format);
+  const int64_t pools = rows * layout.pools;
+  std::vector<uint8_t> expected(rows * layout.nbytes);
+  for (Isa isa : RunnableIsas()) {
+    std::vector<uint8_t> encoded(rows * layout.nbytes, 0xff);
+    const EncodeArgs encode{dense.data(), encoded.data(), type, elements, format, true, 7};
+    EncodeOnHost(encode, {0, pools / 2}, isa);
+    EncodeOnHost(encode, {pools / 2, pools}, isa);
+    if (isa == Isa::kBaseline) expected = encoded;
+    EPMC_CHECK(encoded == expected);
+    std::vector<T> decoded(dense.size());
+    DecodeOnHost({encoded.data(), decoded.data(), type, elements, format}, {0, pools}, isa);
+    const auto at_most = [](float a, float b) { return std::fabs(a) < std::fabs(b); };
+    const float largest = std::fabs(*std::max_element(x.begin(), x.end(), at_most));
+    for (size_t i = 0; i < dense.size(); ++i) {
+      const float value = AsFloat(dense[i]), back = AsFloat(decoded[i]);
+      if (value == 0.0f) EPMC_CHECK(back == 0.0f);
+      EPMC_CHECK(std::fabs(back) <= largest * 1.01f);
+      if (zeros_of_eight == 8) EPMC_CHECK(back == value);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace epmc::sparse_fixed_rate
+
+int main() {
+  using epmc::FloatType;
+  epmc::sparse_fixed_rate::TestWidths();
+  for (int zeros : {0, 1, 4, 7, 8}) {
+    for (int64_t payload : {16, 1536, 6144, 32768}) {
+      for (int64_t elements : {1, 33, 1000, 16384, 20000}) {
+        using epmc::sparse_fixed_rate::TestRoundTrip;
+        TestRoundTrip<epmc::F32>(FloatType::kF32, 2, elements, zeros, payload);
+        TestRoundTrip<epmc::Bf16>(FloatType::kBf16, 2, elements, zeros, payload);
+        TestRoundTrip<epmc::F16>(FloatType::kF16, 2, elements, zeros, payload);
+      }
+    }
+  }
+  return 0;
+}
