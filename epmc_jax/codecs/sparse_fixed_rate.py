@@ -388,7 +388,7 @@ def _payload(
 
 def _unpacked(payload: jax.Array, widths: _Widths, cut: _Cut) -> jax.Array:
     """The values of all slots, uint32[rows, pools, slots]."""
-    block = np.arange(cut.slots // BLOCK, dtype=np.int32)
+    block = jnp.arange(cut.slots // BLOCK, dtype=jnp.int32)
     width, wide_blocks = widths.width[..., None], widths.wide_blocks[..., None]
     bits = width + (block < wide_blocks)
     first = block * width + jnp.minimum(block, wide_blocks)
