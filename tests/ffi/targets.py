@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from epmc_jax.codecs import BitMask, Csr, GroupQuant, IntPack, Narrow
+from epmc_jax.codecs import (
+    BitMask,
+    Csr,
+    GroupQuant,
+    IntPack,
+    Narrow,
+    SparseFixedRate,
+)
 from tests.cases import HALVES
 
 HUGE = (2**40, 2**62, 2**63 - 1)
@@ -29,6 +36,7 @@ class Target:
     attributes: dict
     rows: int
     wrong_attributes: dict  # values that are refused, of each attribute
+    has_cuda: bool = True
 
     @property
     def dense(self):
@@ -41,7 +49,7 @@ class Target:
         return [*self.operands, *self.results]
 
 
-def _codec(codec, dtype, wrong, decoded=None):
+def _codec(codec, dtype, wrong, decoded=None, has_cuda=True):
     """The encoder and the decoder of `codec`."""
     x = array((ROWS, ELEMENTS), dtype)
     rows = array(codec.encoded_shape(x.shape, x.dtype), np.uint8)
@@ -59,6 +67,7 @@ def _codec(codec, dtype, wrong, decoded=None):
             dict(kernel.attributes),
             place,
             {name: wrong[name] for name in kernel.attributes if name in wrong},
+            has_cuda,
         )
         for kernel, operands, results, place in both
     ]
@@ -77,6 +86,12 @@ def _pools():
         Target("epmc_max_pool", (x,), (y, rows), dict(window), 2, wrong),
         Target("epmc_pool_gradient", (rows, y), (x,), dict(window), 0, wrong),
     ]
+
+
+def _relu_gradient():
+    ct = array((ROWS, ELEMENTS), "bfloat16")
+    rows = array(BitMask().encoded_shape(ct.shape, ct.dtype), np.uint8)
+    return Target("epmc_relu_gradient", (rows, ct), (ct,), {}, 0, {}, has_cuda=False)
 
 
 TARGETS = [
@@ -100,4 +115,15 @@ TARGETS = [
         {"mantissa_bits": (-1, 0, 1, 8, *HUGE), "group_size": SIZES},
     ),
     *_pools(),
+    _relu_gradient(),
+    *_codec(
+        SparseFixedRate(),
+        "float32",
+        {
+            "group_size": (96, 2048, *SIZES),
+            "payload_nbytes": (-1, 0, 24, 2**16, *HUGE),
+            "seed": (-1, 2**32, *HUGE),
+        },
+        has_cuda=False,
+    ),
 ]

@@ -18,6 +18,9 @@ LIBRARIES = ("", "_emulated")
 def library(request):
     """What stands behind the name of a target: of the CPU library, nothing."""
     if request.param:
+        target = request.node.callspec.params.get("target")
+        if target is not None and not target.has_cuda:
+            pytest.skip(f"{target.name} has no CUDA kernel")
         request.getfixturevalue("emulator")
     elif not _kernels.has_cpu_kernels():
         pytest.skip("no CPU library: pip install .")
