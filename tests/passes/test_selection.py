@@ -188,7 +188,9 @@ def test_rules_can_name_a_path():
     "name", ["nothing_saveable", "everything_saveable", "dots_saveable"]
 )
 def test_checkpoint_policies_decide_what_is_recomputed(name):
-    policy = Policy(recompute=getattr(jax.checkpoint_policies, name))
+    # Storing all that JAX stores, as it is, gains nothing: that would run as written.
+    codecs = [Rule(kind="dense", codec=GroupQuant())] * (name == "everything_saveable")
+    policy = Policy(*codecs, recompute=getattr(jax.checkpoint_policies, name))
     plan = epmc_jax.plan(mlp_loss, [W, W, W], X, policy=policy)
     large = [r for r in plan.rows if r.dense_bytes == X.nbytes]
     if name == "nothing_saveable":
@@ -200,7 +202,7 @@ def test_checkpoint_policies_decide_what_is_recomputed(name):
     compressed = epmc_jax.compress(mlp_loss, policy=policy)
     expected = jax.jit(jax.grad(mlp_loss))([W, W, W], X)
     found = jax.jit(jax.grad(compressed))([W, W, W], X)
-    assert relative_error(expected, found) < 1e-6
+    assert relative_error(expected, found) < (0.02 if codecs else 1e-6)
 
 
 def test_policies_that_offload_are_refused():
