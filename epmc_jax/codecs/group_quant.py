@@ -10,6 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from epmc_jax._codec import AbstractCodec, Kernel, round16, split_rows
+from epmc_jax.codecs._quantize import (
+    EXPONENT,
+    MAX_RANGE,
+    MIN_RANGE,
+    dither16,
+    flushed,
+    group_keys,
+    inverse_step16,
+)
 from epmc_jax.codecs._rows import (
     BLOCK,
     FLOATS,
@@ -25,12 +34,6 @@ from epmc_jax.codecs._rows import (
 _BIT_WIDTHS = (2, 4, 8)
 _MAX_GROUP_SIZE = 1024
 _MAX_SEED = 2**32 - 1
-
-# Beyond, a step would overflow or lose bits as a subnormal: such a group is all NaN, or
-# constant to 2^-100.
-_MAX_RANGE = np.float32(2.0**126)
-_MIN_RANGE = np.float32(2.0**-100)
-_EXPONENT = np.uint32(0x7F800000)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,9 +110,9 @@ class GroupQuant(AbstractCodec):
     def encode_reference(self, x: jax.Array) -> jax.Array:
         rows = as_rows(x)
         elements = rows.shape[1]
-        groups, valid = self._as_groups(_flushed(rows))
+        groups, valid = self._as_groups(flushed(rows))
         lo, step = self._scales(groups, valid)
-        inv16 = _inverse_step16(step)
+        inv16 = inverse_step16(step)
         steps16 = ((groups - lo[..., None]) * inv16[..., None]).astype(jnp.int32)
         codes = (steps16 + self._dither16(lo, step)) >> 16
         codes = jnp.minimum(codes, 2**self.bit_width - 1)
@@ -150,29 +153,21 @@ class GroupQuant(AbstractCodec):
     def _scales(self, groups: jax.Array, valid: np.ndarray) -> tuple[Any, Any]:
         lo = jnp.min(jnp.where(valid, groups, jnp.inf), axis=-1)
         hi = jnp.max(jnp.where(valid, groups, -jnp.inf), axis=-1)
-        finite = jnp.all((float_bits(groups) & _EXPONENT) != _EXPONENT, axis=-1)
+        finite = jnp.all((float_bits(groups) & EXPONENT) != EXPONENT, axis=-1)
         span = hi - lo
-        is_nan = ~(finite & (span <= _MAX_RANGE))
+        is_nan = ~(finite & (span <= MAX_RANGE))
         # XLA divides by multiplying with a reciprocal where it sees fit: the constant
         # is multiplied here, so that there is one rounding everywhere.
         bits = float_bits(span * np.float32(1 / (2**self.bit_width - 1)))
         step = bits_to_float((bits + np.uint32(0xFF)) & ~np.uint32(0xFF))
-        step = jnp.where(is_nan | (span < _MIN_RANGE), np.float32(0), step)
+        step = jnp.where(is_nan | (span < MIN_RANGE), np.float32(0), step)
         return jnp.where(is_nan, np.float32(np.nan), lo), step
 
     def _dither16(self, lo: jax.Array, step: jax.Array) -> jax.Array:
         """Dither in 2^-16 of a step: [rows, groups, group_size], or one number."""
         if self.rounding == "nearest":
             return jnp.int32(1 << 15)
-        rows, groups = lo.shape
-        number = jnp.arange(rows * groups, dtype=jnp.uint32).reshape(rows, groups)
-        rotated = (float_bits(step) << 16) | (float_bits(step) >> 16)
-        key = _mix((np.uint32(self.seed) ^ _mix(number) ^ float_bits(lo)) + rotated)
-        pairs = np.arange(self.group_size // 2, dtype=np.uint32)
-        hashes = _mix(key[..., None] + pairs * np.uint32(0x9E3779B9))
-        hashes = hashes.reshape(rows, groups, -1, BLOCK // 2)
-        halves = jnp.concatenate([hashes & np.uint32(0xFFFF), hashes >> 16], axis=-1)
-        return halves.reshape(rows, groups, -1).astype(jnp.int32)
+        return dither16(group_keys(self.seed, lo, step), self.group_size)
 
     def _pack(self, codes: jax.Array) -> jax.Array:
         per_byte = 8 // self.bit_width
@@ -185,32 +180,3 @@ class GroupQuant(AbstractCodec):
         parts = packed.reshape(packed.shape[0], -1, 1, BLOCK // per_byte)
         shifts = np.arange(per_byte, dtype=np.uint8)[:, None] * np.uint8(self.bit_width)
         return (parts >> shifts) & np.uint8(2**self.bit_width - 1)
-
-
-def _flushed(x: jax.Array) -> jax.Array:
-    """float32 with -0 and subnormals as +0, by their bits: processors differ there."""
-    bits = float_bits(x.astype(jnp.float32))
-    return bits_to_float(jnp.where((bits & _EXPONENT) == 0, np.uint32(0), bits))
-
-
-def _inverse_step16(step: jax.Array) -> jax.Array:
-    """65536 / step, rounded down to 24 bits, with integer divisions; 0 for step 0."""
-    bits = float_bits(step)
-    mantissa = ((bits & np.uint32(0x7FFFFF)) | np.uint32(0x800000)) >> 8
-    high = np.uint32(2**31) // mantissa
-    rest = np.uint32(2**31) - high * mantissa
-    quotient = high * np.uint32(256) + rest * np.uint32(256) // mantissa
-    exponent = np.int32(119) - (bits >> 23).astype(jnp.int32)
-    scaled = float_bits(quotient.astype(jnp.float32)) + (
-        exponent.astype(jnp.uint32) << 23
-    )
-    return jnp.where(step == 0, np.float32(0), bits_to_float(scaled))
-
-
-def _mix(x: jax.Array) -> jax.Array:
-    """The hash lowbias32 of Chris Wellons."""
-    x = x ^ (x >> 16)
-    x = x * np.uint32(0x7FEB352D)
-    x = x ^ (x >> 15)
-    x = x * np.uint32(0x846CA68B)
-    return x ^ (x >> 16)
