@@ -23,6 +23,7 @@ from epmc_jax.codecs import (
     Narrow,
     PoolIndex,
     Raw,
+    SparseFixedRate,
     max_pool,
     pool_gradient,
 )
@@ -120,6 +121,13 @@ SUBJECTS = (
     _codec("BitMask", HALF, BitMask(), bar=Bar(encode=1.8, decode=1.8)),
     _codec(DENSE_4, HALF, GroupQuant(bit_width=4, group_size=512)),
     _codec(DENSE_4, FIFTH, GroupQuant(bit_width=4, group_size=512)),
+    _codec(
+        "SparseFixedRate 4.125",
+        HALF,
+        SparseFixedRate(rate=4.125),
+        bar=Bar(encode=1.2, decode=1.3, csr_per_size=5, dense_per_error=3),
+    ),
+    _codec("SparseFixedRate 4.125", FIFTH, SparseFixedRate(rate=4.125)),
     Subject("Csr", HALF, _csr),
     Subject("Csr", FIFTH, _csr),
     _codec(

@@ -90,6 +90,8 @@ OURS = {
     ("BitMask", "half"): (0, 1),
     ("GroupQuant 4, groups of 512", "half"): (0.15, 4.125),
     ("GroupQuant 4, groups of 512", "fifth"): (0.2, 4.125),
+    ("SparseFixedRate 4.125", "half"): (0.05, 4.125),
+    ("SparseFixedRate 4.125", "fifth"): (2e-4, 4.125),
     ("Csr", "half"): (0, 24.76),
     ("Csr", "fifth"): (0, 10.14),
     ("IntPack, 10 values", "labels"): (0, 4),
