@@ -151,8 +151,8 @@ def test_gradient_and_memory(name, policy):
         relative_error(expected, jax.jit(jax.grad(compressed))(*args)) < BOUNDS[policy]
     )
     if (name, policy) == ("experts", "exact"):
-        # 10.1 MB against 9.0: XLA copies the experts' layer to the layout of a pin,
-        # in both directions (f32[8,64,8,128], 2.1 MB each).
+        # 10.1 MB against 9.0 (XLA:CPU, value_and_grad). The program has copies to
+        # another layout before pins; whether they are the peak is not known.
         return
     plain = temp_bytes(jax.grad(loss), *args)
     assert temp_bytes(jax.grad(compressed), *args) <= plain
