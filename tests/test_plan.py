@@ -5,7 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import epmc_jax
 from epmc_jax import policies
@@ -88,7 +88,8 @@ def test_the_picture_is_written(tmp_path):
     ("names", "is_gathered"), [(("data", None), False), (("data", "model"), True)]
 )
 def test_what_is_gathered_is_noted(names, is_gathered):
-    mesh = jax.sharding.AbstractMesh((2, 2), ("data", "model"))
+    axes = ("data", "model")
+    mesh = jax.sharding.AbstractMesh((2, 2), axes, axis_types=(AxisType.Auto,) * 2)
     split = NamedSharding(mesh, PartitionSpec(*names))
 
     def loss(x):
