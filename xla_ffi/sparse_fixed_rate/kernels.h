@@ -27,11 +27,22 @@ struct DecodeArgs {
   FloatType type;
   int64_t row_elements;
   Format format;
+  bool bypass_cache = false;  // CPU: write `x` past the cache, it would not stay there
+};
+
+// Only which elements are nonzero, a byte each.
+struct MaskArgs {
+  const uint8_t* rows;
+  uint8_t* mask;
+  int value_bits;  // of the elements that were encoded
+  int64_t row_elements;
+  Format format;
 };
 
 // Pools are numbered through all rows: pool k of row r is r * pools_per_row + k.
 void EncodeOnHost(const EncodeArgs& args, UnitRange pools, Isa isa = BestIsa());
 void DecodeOnHost(const DecodeArgs& args, UnitRange pools, Isa isa = BestIsa());
+void MaskOnHost(const MaskArgs& args, UnitRange pools, Isa isa = BestIsa());
 
 }  // namespace epmc::sparse_fixed_rate
 

@@ -1,310 +1,419 @@
 #include <cstring>
+#include <type_traits>
 
-#include "xla_ffi/common/byte_plane.h"
-#include "xla_ffi/common/dither.h"
+#include "xla_ffi/bit_mask/kernels.h"
 #include "xla_ffi/sparse_fixed_rate/kernels.h"
 #include "xla_ffi/sparse_fixed_rate/pool.h"
+#include "xla_ffi/sparse_fixed_rate/scalar.h"
+#include "xla_ffi/sparse_fixed_rate/sparse_fixed_rate_avx2.h"
+#include "xla_ffi/sparse_fixed_rate/sparse_fixed_rate_avx512.h"
 
 namespace epmc::sparse_fixed_rate {
 namespace {
 
+// Vectors are written whole: up to this many elements behind the last one that counts.
+constexpr int kSlack = 2 * kBlock;
 // Codes of a pool in the order of their streams, each of which ends with a whole block.
 constexpr int kMaxCodes = kPool + 2 * kBlock;
 
-// One bit per element, 32 to a word.
-template <typename T>
-EPMC_HD uint32_t NonzerosOf(const T* x, int count) {
-  alignas(32) uint8_t bytes[kBlock] = {};
-  for (int i = 0; i < count; ++i) bytes[i] = static_cast<uint8_t>(IsNonzero(x[i]));
-  return BytePlane(bytes, 0);
+// One pool on its way, all of it in the second cache.
+struct Workspace {
+  // Each group's nonzeros from a place of its own on, with slack behind them.
+  alignas(64) float values[kPool + kMaxPoolGroups * kSlack];
+  alignas(64) uint16_t codes[kMaxCodes + kSlack];
+  alignas(64) uint32_t bitmap[kPool / kBlock];
+  alignas(64) float group[kMaxGroupSize];  // its elements, if they cannot be read in place
+  alignas(64) float widened[kMaxGroupSize];
+};
+
+struct Group {
+  int first;  // element of the pool
+  int elements;
+  int blocks;
+};
+
+Group GroupOf(const Place& at, int group, int group_size) {
+  const int elements = ElementsOf(at, group, group_size);
+  return {group * group_size, elements, static_cast<int>(NumBlocks(elements))};
 }
 
-template <typename T>
-struct EncodeKernel {
-  EPMC_HD static void Run(const EncodeArgs& args, const UnitRange& pools) {
-    const RowLayout layout = LayoutOf(args.row_elements, args.format);
-    for (int64_t unit = pools.first; unit < pools.last; ++unit) {
-      const Place at = PlaceOf(unit, args.row_elements, args.format, layout);
-      EncodePool(args, at);
-      const bool ends_row = (unit + 1) % layout.pools == 0;
-      if (ends_row) ZeroPadding(args.rows + unit / layout.pools * layout.nbytes,
-                                args.row_elements, layout);
-    }
-  }
+// Alignment bytes are zero: equal arrays have equal rows.
+void ZeroPadding(uint8_t* row, int64_t elements, const RowLayout& layout) {
+  const int64_t bitmap = 4 * NumBlocks(elements);
+  const int64_t scales = 4 * layout.groups;
+  memset(row + bitmap, 0, layout.lo_offset - bitmap);
+  memset(row + layout.lo_offset + scales, 0, layout.step_offset - layout.lo_offset - scales);
+  memset(row + layout.step_offset + scales, 0,
+         layout.values_offset - layout.step_offset - scales);
+}
 
-  // Alignment bytes are zero: equal arrays have equal rows.
-  EPMC_HD static void ZeroPadding(uint8_t* row, int64_t elements, const RowLayout& layout) {
-    const int64_t bitmap = 4 * NumBlocks(elements);
-    const int64_t scales = 4 * layout.groups;
-    memset(row + bitmap, 0, layout.lo_offset - bitmap);
-    memset(row + layout.lo_offset + scales, 0, layout.step_offset - layout.lo_offset - scales);
-    memset(row + layout.step_offset + scales, 0,
-           layout.values_offset - layout.step_offset - scales);
-  }
+template <typename Simd, typename T>
+class PoolEncoder {
+ public:
+  PoolEncoder(const EncodeArgs& args, const Place& at, Workspace* work)
+      : args_(args),
+        at_(at),
+        x_(static_cast<const T*>(args.x) + at.first),
+        values_(args.rows + at.values),
+        work_(work) {}
 
-  EPMC_HD static void EncodePool(const EncodeArgs& args, const Place& at) {
-    const T* x = static_cast<const T*>(args.x) + at.first;
-    const int group_size = args.format.group_size;
-    int nonzeros[kMaxPoolGroups] = {};
+  void Run() {
+    int nonzeros[kMaxPoolGroups];
     int total = 0;
-    for (int block = 0; block * kBlock < at.elements; ++block) {
-      const uint32_t word = NonzerosOf(x + block * kBlock, BlockCount(at.elements, block));
-      StoreWord(args.rows + at.bitmap + 4 * block, word);
-      nonzeros[block * kBlock / group_size] += __builtin_popcount(word);
-      total += __builtin_popcount(word);
+    for (int i = 0; i < at_.groups; ++i) {
+      const Group group = At(i);
+      nonzeros[i] =
+          Simd::Compact(ElementsOf(group), group.blocks, BitmapOf(group), ValuesOf(i));
+      total += nonzeros[i];
     }
-    memset(args.rows + at.values, 0, 4 * at.words);
-    if (IsExact(total, 8 * sizeof(T), at.words)) return StoreExact(args, at, x);
+    if (IsExact(total, 8 * sizeof(T), at_.words)) {
+      StoreExact(total);
+    } else {
+      StoreCodes(nonzeros);
+    }
+    memcpy(args_.rows + at_.bitmap, work_->bitmap, 4 * NumBlocks(at_.elements));
+  }
+
+ private:
+  Group At(int group) const { return GroupOf(at_, group, args_.format.group_size); }
+  uint32_t* BitmapOf(const Group& group) { return work_->bitmap + group.first / kBlock; }
+
+  float* ValuesOf(int group) const {
+    return work_->values + group * (args_.format.group_size + kSlack);
+  }
+
+  // Whole blocks: what the last one lacks is zero.
+  const T* ElementsOf(const Group& group) {
+    const T* x = x_ + group.first;
+    if (group.elements % kBlock == 0) return x;
+    T* padded = reinterpret_cast<T*>(work_->group);
+    memcpy(padded, x, group.elements * sizeof(T));
+    memset(padded + group.elements, 0, (group.blocks * kBlock - group.elements) * sizeof(T));
+    return padded;
+  }
+
+  void StoreExact(int total) {
+    T* next = reinterpret_cast<T*>(work_->values);
+    for (int i = 0; i < at_.groups; ++i) {
+      const Group group = At(i);
+      next += Simd::CompactRaw(ElementsOf(group), group.blocks, next);
+    }
+    StorePayload(work_->values, total * sizeof(T));
+    memset(args_.rows + at_.lo, 0, 4 * at_.groups);
+    memset(args_.rows + at_.step, 0, 4 * at_.groups);
+  }
+
+  void StorePayload(const void* from, size_t nbytes) {
+    memcpy(values_, from, nbytes);
+    memset(values_ + nbytes, 0, 4 * at_.words - nbytes);
+  }
+
+  void StoreCodes(const int* nonzeros) {
     bool is_dense[kMaxPoolGroups];
     int values[kMaxPoolGroups];
-    for (int group = 0; group < at.groups; ++group) {
-      const int elements = ElementsOf(at, group, group_size);
-      is_dense[group] = IsDense(nonzeros[group], elements, at.elements, at.words);
-      values[group] = is_dense[group] ? elements : nonzeros[group];
+    for (int i = 0; i < at_.groups; ++i) {
+      const int elements = At(i).elements;
+      is_dense[i] = IsDense(nonzeros[i], elements, at_.elements, at_.words);
+      values[i] = is_dense[i] ? elements : nonzeros[i];
     }
-    const Widths widths = WidthsOf(values, at.groups, at.words, 8 * sizeof(T));
-    uint16_t codes[kMaxCodes];
+    const Widths widths = WidthsOf(values, at_.groups, at_.words, 8 * sizeof(T));
     int next = 0;
-    for (int group = 0; group < at.groups; ++group) {
-      if (group == widths.wide_groups) next = EndStream(codes, next);
-      EncodeGroup(args, at, x, group, widths.PlanesOf(group), is_dense[group], codes + next);
-      next += values[group];
+    for (int i = 0; i < at_.groups; ++i) {
+      if (i == widths.wide_groups) next = EndStream(next);
+      EncodeGroup(i, nonzeros[i], widths.PlanesOf(i), is_dense[i], work_->codes + next);
+      next += values[i];
     }
-    next = EndStream(codes, next);
-    StorePlanes(codes, next / kBlock, widths, args.rows + at.values);
+    next = EndStream(next);
+    const int wide = widths.WideBlocks();
+    const int narrow = next / kBlock - wide;
+    if (wide > 0) Simd::StorePlanes(work_->codes, wide, widths.planes + 1, values_);
+    Simd::StorePlanes(work_->codes + wide * kBlock, narrow, widths.planes,
+                      values_ + 4 * widths.FirstWord(wide));
+    const int used = widths.FirstWord(wide + narrow);
+    memset(values_ + 4 * used, 0, 4 * (at_.words - used));
   }
 
-  EPMC_HD static int EndStream(uint16_t* codes, int next) {
-    for (; next % kBlock != 0; ++next) codes[next] = 0;
+  int EndStream(int next) {
+    for (; next % kBlock != 0; ++next) work_->codes[next] = 0;
     return next;
   }
 
-  EPMC_HD static void StoreExact(const EncodeArgs& args, const Place& at, const T* x) {
-    uint8_t* to = args.rows + at.values;
-    for (int i = 0; i < at.elements; ++i) {
-      if (!IsNonzero(x[i])) continue;
-      memcpy(to, x + i, sizeof(T));
-      to += sizeof(T);
-    }
-    memset(args.rows + at.lo, 0, 4 * at.groups);
-    memset(args.rows + at.step, 0, 4 * at.groups);
-  }
-
-  EPMC_HD static void EncodeGroup(const EncodeArgs& args, const Place& at, const T* pool,
-                                  int group, int planes, bool is_dense, uint16_t* codes) {
-    const int group_size = args.format.group_size;
-    const T* x = pool + group * group_size;
-    const int elements = ElementsOf(at, group, group_size);
+  void EncodeGroup(int number, int nonzeros, int planes, bool is_dense, uint16_t* codes) {
+    const Group group = At(number);
     const int code_bits = CodeBits(planes, is_dense);
-    const GroupScale scale = FindScale(x, elements, code_bits, is_dense);
-    const Quantizer quantizer = QuantizerOf(scale, code_bits, is_dense);
-    const uint32_t number = static_cast<uint32_t>(at.group_number + group);
-    const uint32_t key = group_quant::GroupKey(args.seed, number, scale);
-    int count = 0;
-    uint32_t tops[kMaxGroupSize / kBlock] = {};
-    for (int i = 0; i < elements; ++i) {
-      const bool is_nonzero = IsNonzero(x[i]);
-      if (!is_nonzero && !is_dense) continue;
-      uint32_t code = 0;
-      if (is_nonzero) {
-        const int32_t dither = args.is_stochastic ? Dither16(key, count) : group_quant::kHalf16;
-        code = EncodeOne(NormalBits(ToFloatBits(x[i])), quantizer, dither) + is_dense;
-      }
-      if (is_dense) {
-        tops[i / kBlock] |= (code >> (code_bits - 1)) << i % kBlock;
-        code &= (1u << (code_bits - 1)) - 1;
-      }
-      codes[count++] = static_cast<uint16_t>(code);
+    GroupScale scale = {0.0f, 0.0f};
+    const float* values = ValuesOf(number);
+    if (nonzeros > 0) {
+      const KeyRange range = Simd::Normalize(ValuesOf(number), nonzeros);
+      scale = ScaleOf(range.lo, range.hi, code_bits, is_dense);
     }
     if (is_dense) {
-      memcpy(args.rows + at.bitmap + group * (group_size / 8), tops, 4 * NumBlocks(elements));
+      Simd::Widen(ElementsOf(group), group.blocks, work_->widened);
+      values = work_->widened;
     }
-    memcpy(args.rows + at.lo + 4 * group, &scale.lo, 4);
-    StoreWord(args.rows + at.step + 4 * group,
+    const int count = is_dense ? group.blocks * kBlock : nonzeros;
+    Quantize(values, count, QuantizerOf(scale, code_bits, is_dense), number, codes);
+    if (is_dense) Simd::SplitDense(codes, BitmapOf(group), group.blocks, code_bits);
+    memcpy(args_.rows + at_.lo + 4 * number, &scale.lo, 4);
+    StoreWord(args_.rows + at_.step + 4 * number,
               FloatBits(scale.step) | (is_dense ? kDenseFlag : 0));
   }
 
-  EPMC_HD static int32_t Dither16(uint32_t key, int value) {
-    const int place = value % kBlock;
-    const uint32_t pair = DitherOfPair(key, value / kBlock * 16 + place % 16);
-    return static_cast<int32_t>(place < 16 ? pair & 0xffffu : pair >> 16);
-  }
-
-  EPMC_HD static GroupScale FindScale(const T* x, int elements, int code_bits, bool is_dense) {
-    int32_t lo = INT32_MAX;
-    int32_t hi = INT32_MIN;
-    for (int i = 0; i < elements; ++i) {
-      const int32_t key = group_quant::OrderedKey(NormalBits(ToFloatBits(x[i])));
-      const bool is_nonzero = IsNonzero(x[i]);
-      lo = is_nonzero && key < lo ? key : lo;
-      hi = is_nonzero && key > hi ? key : hi;
-    }
-    if (lo > hi) return {0.0f, 0.0f};
-    return ScaleOf(lo, hi, code_bits, is_dense);
-  }
-
-  EPMC_HD static void StorePlanes(const uint16_t* codes, int blocks, const Widths& widths,
-                                  uint8_t* values) {
-    for (int block = 0; block < blocks; ++block) {
-      alignas(32) uint8_t low[kBlock], high[kBlock];
-      for (int i = 0; i < kBlock; ++i) {
-        low[i] = static_cast<uint8_t>(codes[block * kBlock + i]);
-        high[i] = static_cast<uint8_t>(codes[block * kBlock + i] >> 8);
-      }
-      uint8_t* to = values + 4 * widths.FirstWord(block);
-      const int planes = widths.planes + (block < widths.WideBlocks());
-      for (int j = 0; j < planes; ++j) {
-        StoreWord(to + 4 * j, j < 8 ? BytePlane(low, j) : BytePlane(high, j - 8));
-      }
+  void Quantize(const float* values, int count, const Quantizer& quantizer, int group,
+                uint16_t* codes) {
+    if (quantizer.levels == 0) {
+      memset(codes, 0, count * sizeof(uint16_t));
+    } else if (args_.is_stochastic) {
+      const uint32_t number = static_cast<uint32_t>(at_.group_number + group);
+      const uint32_t key = group_quant::GroupKey(args_.seed, number, quantizer.scale);
+      Simd::template Quantize<true>(values, count, quantizer, key, codes);
+    } else {
+      Simd::template Quantize<false>(values, count, quantizer, 0, codes);
     }
   }
+
+  const EncodeArgs& args_;
+  const Place& at_;
+  const T* const x_;
+  uint8_t* const values_;
+  Workspace* const work_;
 };
 
 // What bitmap and flags of a pool say, whatever they are.
 struct Reading {
-  uint32_t bitmap[kPool / kBlock];
   bool is_dense[kMaxPoolGroups];
-  bool is_exact;
   bool has_dense;
+  bool is_exact;
+  int values;
   Widths widths;
-  int blocks;
-  uint16_t codes[kMaxCodes];
 };
 
-EPMC_HD void ReadBitmap(const DecodeArgs& args, const Place& at, int value_bits,
-                        Reading* reading) {
-  int values[kMaxPoolGroups] = {};
-  const int group_size = args.format.group_size;
-  for (int block = 0; block * kBlock < at.elements; ++block) {
-    const int count = BlockCount(at.elements, block);
-    const uint32_t valid = count == kBlock ? ~0u : (1u << count) - 1;
-    const uint32_t word = LoadWord(args.rows + at.bitmap + 4 * block) & valid;
-    reading->bitmap[block] = word;
-    values[block * kBlock / group_size] += __builtin_popcount(word);
-  }
-  int total = 0;
-  reading->has_dense = false;
-  for (int group = 0; group < at.groups; ++group) {
-    total += values[group];
-    const uint32_t step = LoadWord(args.rows + at.step + 4 * group);
-    reading->is_dense[group] = (step & kDenseFlag) != 0;
-    reading->has_dense |= reading->is_dense[group];
-    if (reading->is_dense[group]) values[group] = ElementsOf(at, group, group_size);
-  }
-  reading->is_exact = !reading->has_dense && IsExact(total, value_bits, at.words);
-  reading->widths = WidthsOf(values, at.groups, at.words, value_bits);
-  total = 0;
-  for (int group = 0; group < at.groups; ++group) total += values[group];
-  const int narrow = BlocksOf(total - reading->widths.wide_values);
-  reading->blocks = reading->widths.WideBlocks() + narrow;
-}
+template <typename Simd>
+class PoolReader {
+ public:
+  PoolReader(const uint8_t* rows, const Format& format, const Place& at, Workspace* work)
+      : rows_(rows), format_(format), at_(at), work_(work) {}
 
-EPMC_HD void ReadCodes(const uint8_t* values, Reading* reading) {
-  const Widths& widths = reading->widths;
-  for (int block = 0; block < reading->blocks; ++block) {
-    uint16_t* codes = reading->codes + block * kBlock;
-    memset(codes, 0, kBlock * sizeof(uint16_t));
-    const uint8_t* from = values + 4 * widths.FirstWord(block);
-    const int planes = widths.planes + (block < widths.WideBlocks());
-    for (int j = 0; j < planes; ++j) {
-      const uint32_t word = LoadWord(from + 4 * j);
-      for (int i = 0; i < kBlock; ++i) {
-        codes[i] = static_cast<uint16_t>(codes[i] | (word >> i & 1u) << j);
-      }
+  Group At(int group) const { return GroupOf(at_, group, format_.group_size); }
+  uint32_t* BitmapOf(const Group& group) const { return work_->bitmap + group.first / kBlock; }
+
+  void ReadBitmap(int value_bits) {
+    const int blocks = static_cast<int>(NumBlocks(at_.elements));
+    const int rest = at_.elements % kBlock;
+    memcpy(work_->bitmap, rows_ + at_.bitmap, 4 * blocks);
+    if (rest != 0) work_->bitmap[blocks - 1] &= (1u << rest) - 1;
+    int values[kMaxPoolGroups];
+    int nonzeros = 0;
+    has_dense_ = false;
+    values_ = 0;
+    for (int i = 0; i < at_.groups; ++i) {
+      const Group group = At(i);
+      values[i] = Simd::CountBits(BitmapOf(group), group.blocks);
+      nonzeros += values[i];
+      has_dense_ |= IsDense(i);
+      if (IsDense(i)) values[i] = group.elements;
+      values_ += values[i];
     }
-  }
-}
-
-// Calls `store(element, code)` for every nonzero of the pool, `zero(element)` for the others.
-template <typename Store, typename Zero>
-EPMC_HD void ForElements(const Place& at, int group, int group_size, const Reading& reading,
-                         int* next, const Store& store, const Zero& zero) {
-  const bool is_dense = reading.is_dense[group];
-  const int top = CodeBits(reading.widths.PlanesOf(group), is_dense) - 1;
-  const int first = group * group_size;
-  const int last = first + ElementsOf(at, group, group_size);
-  for (int i = first; i < last; ++i) {
-    const uint32_t bit = reading.bitmap[i / kBlock] >> i % kBlock & 1u;
-    if (is_dense) {
-      const uint32_t code = reading.codes[(*next)++] | bit << top;
-      code == 0 ? zero(i) : store(i, code - 1);
-    } else if (bit != 0) {
-      store(i, uint32_t{reading.codes[(*next)++]});
-    } else {
-      zero(i);
-    }
-  }
-}
-
-template <typename T>
-struct DecodeKernel {
-  EPMC_HD static void Run(const DecodeArgs& args, const UnitRange& pools) {
-    const RowLayout layout = LayoutOf(args.row_elements, args.format);
-    Reading reading;
-    for (int64_t unit = pools.first; unit < pools.last; ++unit) {
-      const Place at = PlaceOf(unit, args.row_elements, args.format, layout);
-      ReadBitmap(args, at, 8 * sizeof(T), &reading);
-      T* x = static_cast<T*>(args.x) + at.first;
-      if (reading.is_exact) {
-        LoadExact(args.rows + at.values, at, reading, x);
-        continue;
-      }
-      ReadCodes(args.rows + at.values, &reading);
-      int next = 0;
-      for (int group = 0; group < at.groups; ++group) {
-        if (group == reading.widths.wide_groups) next = reading.widths.WideBlocks() * kBlock;
-        DecodeGroup(args, at, group, reading, &next, x);
-      }
-    }
+    is_exact_ = !has_dense_ && IsExact(nonzeros, value_bits, at_.words);
+    widths_ = WidthsOf(values, at_.groups, at_.words, value_bits);
   }
 
-  EPMC_HD static void LoadExact(const uint8_t* from, const Place& at, const Reading& reading,
-                                T* x) {
-    for (int i = 0; i < at.elements; ++i) {
-      if ((reading.bitmap[i / kBlock] >> i % kBlock & 1u) == 0) {
-        x[i] = T{};
-        continue;
-      }
-      memcpy(x + i, from, sizeof(T));
-      from += sizeof(T);
-    }
+  // Codes of groups one behind the other; only the streams end with whole blocks.
+  void ReadCodes() {
+    const uint8_t* from = rows_ + at_.values;
+    const int wide = widths_.WideBlocks();
+    const int narrow = BlocksOf(values_ - widths_.wide_values);
+    if (wide > 0) Simd::LoadPlanes(from, wide, widths_.planes + 1, work_->codes);
+    Simd::LoadPlanes(from + 4 * widths_.FirstWord(wide), narrow, widths_.planes,
+                     work_->codes + widths_.wide_values);
   }
 
-  EPMC_HD static void DecodeGroup(const DecodeArgs& args, const Place& at, int group,
-                                  const Reading& reading, int* next, T* x) {
-    GroupScale scale;
-    memcpy(&scale.lo, args.rows + at.lo + 4 * group, 4);
-    scale.step = BitsToFloat(LoadWord(args.rows + at.step + 4 * group) & ~kDenseFlag);
-    const auto store = [&](int i, uint32_t code) {
-      FromFloat(group_quant::DecodeOne(code, scale), x + i);
-    };
-    const auto zero = [&](int i) { x[i] = T{}; };
-    ForElements(at, group, args.format.group_size, reading, next, store, zero);
+  void JoinDense(int group, uint16_t* codes) const {
+    const int code_bits = CodeBits(widths_.PlanesOf(group), true);
+    Simd::JoinDense(codes, BitmapOf(At(group)), At(group).blocks, code_bits);
   }
+
+  GroupScale ScaleOf(int group) const {
+    const uint32_t step = LoadWord(rows_ + at_.step + 4 * group) & ~kDenseFlag;
+    return {BitsToFloat(LoadWord(rows_ + at_.lo + 4 * group)), BitsToFloat(step)};
+  }
+
+  bool IsDense(int group) const {
+    return (LoadWord(rows_ + at_.step + 4 * group) & kDenseFlag) != 0;
+  }
+
+  bool has_dense() const { return has_dense_; }
+  bool is_exact() const { return is_exact_; }
+
+ private:
+  const uint8_t* const rows_;
+  const Format format_;
+  const Place& at_;
+  Workspace* const work_;
+  bool has_dense_;
+  bool is_exact_;
+  int values_;
+  Widths widths_;
 };
+
+template <typename Simd, bool kBypass, typename T>
+class PoolDecoder {
+ public:
+  PoolDecoder(const DecodeArgs& args, const Place& at, Workspace* work)
+      : reader_(args.rows, args.format, at, work),
+        values_(args.rows + at.values),
+        at_(at),
+        x_(static_cast<T*>(args.x) + at.first),
+        work_(work) {}
+
+  void Run() {
+    reader_.ReadBitmap(8 * sizeof(T));
+    if (reader_.is_exact()) {
+      // A copy: vectors are read whole, beyond the end of the rows too.
+      memcpy(work_->values, values_, 4 * at_.words);
+      const T* next = reinterpret_cast<const T*>(work_->values);
+      Write([&](int, const Group& group, auto bypass, T* out) {
+        next += Simd::template ExpandRaw<decltype(bypass)::value>(
+            next, reader_.BitmapOf(group), group.blocks, out);
+      });
+      return;
+    }
+    reader_.ReadCodes();
+    uint16_t* next = work_->codes;
+    Write([&](int number, const Group& group, auto bypass, T* out) {
+      const GroupScale scale = reader_.ScaleOf(number);
+      const uint32_t* words = reader_.BitmapOf(group);
+      if (reader_.IsDense(number)) {
+        reader_.JoinDense(number, next);
+        Simd::template DecodeDense<decltype(bypass)::value>(next, words, group.blocks, scale, out);
+        next += group.elements;
+      } else {
+        next += Simd::template DecodeSparse<decltype(bypass)::value>(next, words, group.blocks,
+                                                                     scale, out);
+      }
+    });
+  }
+
+ private:
+  // Calls `decode(number, group, bypass, out)` for all groups, with room for whole blocks.
+  template <typename Decode>
+  void Write(const Decode& decode) {
+    for (int i = 0; i < at_.groups; ++i) {
+      const Group group = reader_.At(i);
+      if (group.elements % kBlock == 0) {
+        decode(i, group, std::bool_constant<kBypass>(), x_ + group.first);
+        continue;
+      }
+      T* padded = reinterpret_cast<T*>(work_->group);
+      decode(i, group, std::false_type(), padded);
+      memcpy(x_ + group.first, padded, group.elements * sizeof(T));
+    }
+  }
+
+  PoolReader<Simd> reader_;
+  const uint8_t* const values_;
+  const Place& at_;
+  T* const x_;
+  Workspace* const work_;
+};
+
+template <typename Simd, typename T>
+void Encode(const EncodeArgs& args, const UnitRange& pools) {
+  const RowLayout layout = LayoutOf(args.row_elements, args.format);
+  Workspace work;
+  for (int64_t unit = pools.first; unit < pools.last; ++unit) {
+    const Place at = PlaceOf(unit, args.row_elements, args.format, layout);
+    PoolEncoder<Simd, T>(args, at, &work).Run();
+    const bool ends_row = (unit + 1) % layout.pools == 0;
+    if (ends_row) {
+      ZeroPadding(args.rows + unit / layout.pools * layout.nbytes, args.row_elements, layout);
+    }
+  }
+}
+
+template <typename Simd, bool kBypass, typename T>
+void Decode(const DecodeArgs& args, const UnitRange& pools) {
+  const RowLayout layout = LayoutOf(args.row_elements, args.format);
+  Workspace work;
+  for (int64_t unit = pools.first; unit < pools.last; ++unit) {
+    const Place at = PlaceOf(unit, args.row_elements, args.format, layout);
+    PoolDecoder<Simd, kBypass, T>(args, at, &work).Run();
+  }
+#if defined(__x86_64__)
+  if (kBypass) _mm_sfence();
+#endif
+}
+
+template <typename Simd, typename T>
+void Decode(const DecodeArgs& args, const UnitRange& pools) {
+  // Streaming stores need whole cache lines: rows that start at multiples of 64 bytes.
+  const bool is_aligned = reinterpret_cast<uintptr_t>(args.x) % 64 == 0 &&
+                          args.row_elements * sizeof(T) % 64 == 0;
+  if (args.bypass_cache && is_aligned) return Decode<Simd, true, T>(args, pools);
+  Decode<Simd, false, T>(args, pools);
+}
+
+template <typename Simd>
+void Mask(const MaskArgs& args, const UnitRange& pools, Isa isa) {
+  const RowLayout layout = LayoutOf(args.row_elements, args.format);
+  Workspace work;
+  for (int64_t unit = pools.first; unit < pools.last; ++unit) {
+    const Place at = PlaceOf(unit, args.row_elements, args.format, layout);
+    PoolReader<Simd> reader(args.rows, args.format, at, &work);
+    reader.ReadBitmap(args.value_bits);
+    if (reader.has_dense()) {
+      reader.ReadCodes();
+      uint16_t* next = work.codes;
+      for (int i = 0; i < at.groups; ++i) {
+        const Group group = reader.At(i);
+        const int nonzeros = Simd::CountBits(reader.BitmapOf(group), group.blocks);
+        if (reader.IsDense(i)) reader.JoinDense(i, next);
+        next += reader.IsDense(i) ? group.elements : nonzeros;
+      }
+    }
+    const uint8_t* words = reinterpret_cast<const uint8_t*>(work.bitmap);
+    bit_mask::DecodeOnHost({words, args.mask + at.first, at.elements},
+                           {0, NumBlocks(at.elements)}, isa);
+  }
+}
+
+template <typename Run>
+void ForIsa([[maybe_unused]] Isa isa, const Run& run) {
+#if defined(__x86_64__)
+  if (isa >= Isa::kAvx512) return run(avx512::Simd{});
+  if (isa == Isa::kAvx2) return run(avx2::Simd{});
+#endif
+  run(Scalar{});
+}
+
+template <typename Run>
+void ForType(FloatType type, const Run& run) {
+  switch (type) {
+    case FloatType::kF32:
+      return run(F32{});
+    case FloatType::kBf16:
+      return run(Bf16{});
+    case FloatType::kF16:
+      return run(F16{});
+  }
+}
 
 }  // namespace
 
 void EncodeOnHost(const EncodeArgs& args, UnitRange pools, Isa isa) {
-  switch (args.type) {
-    case FloatType::kF32:
-      return RunOn<EncodeKernel<F32>>(isa, args, pools);
-    case FloatType::kBf16:
-      return RunOn<EncodeKernel<Bf16>>(isa, args, pools);
-    case FloatType::kF16:
-      return RunOn<EncodeKernel<F16>>(isa, args, pools);
-  }
+  ForIsa(isa, [&](auto simd) {
+    ForType(args.type, [&](auto x) { Encode<decltype(simd), decltype(x)>(args, pools); });
+  });
 }
 
 void DecodeOnHost(const DecodeArgs& args, UnitRange pools, Isa isa) {
-  switch (args.type) {
-    case FloatType::kF32:
-      return RunOn<DecodeKernel<F32>>(isa, args, pools);
-    case FloatType::kBf16:
-      return RunOn<DecodeKernel<Bf16>>(isa, args, pools);
-    case FloatType::kF16:
-      return RunOn<DecodeKernel<F16>>(isa, args, pools);
-  }
+  ForIsa(isa, [&](auto simd) {
+    ForType(args.type, [&](auto x) { Decode<decltype(simd), decltype(x)>(args, pools); });
+  });
+}
+
+void MaskOnHost(const MaskArgs& args, UnitRange pools, Isa isa) {
+  ForIsa(isa, [&](auto simd) { Mask<decltype(simd)>(args, pools, isa); });
 }
 
 }  // namespace epmc::sparse_fixed_rate

@@ -1,0 +1,181 @@
+// The steps of SparseFixedRate on one group, one element at a time: what the kernels for
+// wider registers do, and what runs where there are none.
+//
+// Arrays hold whole blocks of 32 elements; codes have 16 bits. The wider kernels read and
+// write whole registers: up to 32 places behind the last one that counts.
+#ifndef EPMC_SPARSE_FIXED_RATE_SCALAR_H_
+#define EPMC_SPARSE_FIXED_RATE_SCALAR_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "xla_ffi/common/byte_plane.h"
+#include "xla_ffi/common/dither.h"
+#include "xla_ffi/group_quant/group_quant_simd.h"
+#include "xla_ffi/sparse_fixed_rate/pool.h"
+
+namespace epmc::sparse_fixed_rate {
+
+using group_quant::KeyRange;
+
+struct Scalar {
+  static int CountBits(const uint32_t* words, int blocks) {
+    int count = 0;
+    for (int block = 0; block < blocks; ++block) count += __builtin_popcount(words[block]);
+    return count;
+  }
+
+  // The bitmap, the nonzeros as floats, and how many there are.
+  template <typename T>
+  static int Compact(const T* x, int blocks, uint32_t* words, float* values) {
+    int count = 0;
+    for (int block = 0; block < blocks; ++block, x += kBlock) {
+      alignas(32) uint8_t bytes[kBlock];
+      for (int i = 0; i < kBlock; ++i) {
+        bytes[i] = static_cast<uint8_t>(IsNonzero(x[i]));
+        values[count] = BitsToFloat(ToFloatBits(x[i]));
+        count += bytes[i];
+      }
+      words[block] = BytePlane(bytes, 0);
+    }
+    return count;
+  }
+
+  // The nonzeros as they are.
+  template <typename T>
+  static int CompactRaw(const T* x, int blocks, T* values) {
+    int count = 0;
+    for (int i = 0; i < blocks * kBlock; ++i) {
+      values[count] = x[i];
+      count += IsNonzero(x[i]);
+    }
+    return count;
+  }
+
+  // All elements, zeros too, as floats that are not subnormal.
+  template <typename T>
+  static void Widen(const T* x, int blocks, float* values) {
+    for (int i = 0; i < blocks * kBlock; ++i) {
+      values[i] = BitsToFloat(NormalBits(ToFloatBits(x[i])));
+    }
+  }
+
+  // Replaces subnormal values, see NormalBits. `count` is at least 1.
+  static KeyRange Normalize(float* values, int count) {
+    KeyRange range = {INT32_MAX, INT32_MIN};
+    for (int i = 0; i < count; ++i) {
+      const uint32_t bits = NormalBits(FloatBits(values[i]));
+      values[i] = BitsToFloat(bits);
+      const int32_t key = group_quant::OrderedKey(bits);
+      range = {std::min(range.lo, key), std::max(range.hi, key)};
+    }
+    return range;
+  }
+
+  // The quantizer has levels.
+  template <bool kStochastic>
+  static void Quantize(const float* values, int count, const Quantizer& quantizer, uint32_t key,
+                       uint16_t* codes) {
+    for (int i = 0; i < count; ++i) {
+      const int32_t dither = kStochastic ? Dither16(key, i) : group_quant::kHalf16;
+      codes[i] = static_cast<uint16_t>(EncodeOne(FloatBits(values[i]), quantizer, dither));
+    }
+  }
+
+  // Codes of nonzeros count from 1, and their top bits take the place of the bitmap.
+  static void SplitDense(uint16_t* codes, uint32_t* words, int blocks, int code_bits) {
+    const int top = code_bits - 1;
+    for (int block = 0; block < blocks; ++block, codes += kBlock) {
+      uint32_t tops = 0;
+      for (int i = 0; i < kBlock; ++i) {
+        const uint32_t code = (words[block] >> i & 1u) != 0 ? codes[i] + 1u : 0u;
+        tops |= (code >> top) << i;
+        codes[i] = static_cast<uint16_t>(code & ((1u << top) - 1));
+      }
+      words[block] = tops;
+    }
+  }
+
+  // The other way: words of nonzeros, and codes that count from 0 (65535 where there is none).
+  static void JoinDense(uint16_t* codes, uint32_t* words, int blocks, int code_bits) {
+    for (int block = 0; block < blocks; ++block, codes += kBlock) {
+      uint32_t nonzeros = 0;
+      for (int i = 0; i < kBlock; ++i) {
+        const uint32_t code = codes[i] | (words[block] >> i & 1u) << (code_bits - 1);
+        nonzeros |= uint32_t{code != 0} << i;
+        codes[i] = static_cast<uint16_t>(code - 1);
+      }
+      words[block] = nonzeros;
+    }
+  }
+
+  static void StorePlanes(const uint16_t* codes, int blocks, int planes, uint8_t* out) {
+    for (int block = 0; block < blocks; ++block, codes += kBlock) {
+      alignas(32) uint8_t low[kBlock], high[kBlock];
+      for (int i = 0; i < kBlock; ++i) {
+        low[i] = static_cast<uint8_t>(codes[i]);
+        high[i] = static_cast<uint8_t>(codes[i] >> 8);
+      }
+      for (int j = 0; j < planes; ++j, out += 4) {
+        StoreWord(out, j < 8 ? BytePlane(low, j) : BytePlane(high, j - 8));
+      }
+    }
+  }
+
+  static void LoadPlanes(const uint8_t* in, int blocks, int planes, uint16_t* codes) {
+    memset(codes, 0, blocks * kBlock * sizeof(uint16_t));
+    for (int block = 0; block < blocks; ++block, codes += kBlock) {
+      for (int j = 0; j < planes; ++j, in += 4) {
+        const uint32_t word = LoadWord(in);
+        for (int i = 0; i < kBlock; ++i) {
+          codes[i] = static_cast<uint16_t>(codes[i] | (word >> i & 1u) << j);
+        }
+      }
+    }
+  }
+
+  // Returns how many codes the bitmap took.
+  template <bool kBypass, typename T>
+  static int DecodeSparse(const uint16_t* codes, const uint32_t* words, int blocks,
+                          GroupScale scale, T* out) {
+    int next = 0;
+    for (int i = 0; i < blocks * kBlock; ++i) {
+      const bool is_nonzero = (words[i / kBlock] >> i % kBlock & 1u) != 0;
+      out[i] = T{};
+      if (is_nonzero) FromFloat(group_quant::DecodeOne(codes[next++], scale), out + i);
+    }
+    return next;
+  }
+
+  template <bool kBypass, typename T>
+  static void DecodeDense(const uint16_t* codes, const uint32_t* words, int blocks,
+                          GroupScale scale, T* out) {
+    for (int i = 0; i < blocks * kBlock; ++i) {
+      const bool is_nonzero = (words[i / kBlock] >> i % kBlock & 1u) != 0;
+      out[i] = T{};
+      if (is_nonzero) FromFloat(group_quant::DecodeOne(codes[i], scale), out + i);
+    }
+  }
+
+  // Returns how many values the bitmap took.
+  template <bool kBypass, typename T>
+  static int ExpandRaw(const T* values, const uint32_t* words, int blocks, T* out) {
+    int next = 0;
+    for (int i = 0; i < blocks * kBlock; ++i) {
+      const bool is_nonzero = (words[i / kBlock] >> i % kBlock & 1u) != 0;
+      out[i] = is_nonzero ? values[next++] : T{};
+    }
+    return next;
+  }
+
+  static int32_t Dither16(uint32_t key, int value) {
+    const int place = value % kBlock;
+    const uint32_t pair = DitherOfPair(key, value / kBlock * 16 + place % 16);
+    return static_cast<int32_t>(place < 16 ? pair & 0xffffu : pair >> 16);
+  }
+};
+
+}  // namespace epmc::sparse_fixed_rate
+
+#endif  // EPMC_SPARSE_FIXED_RATE_SCALAR_H_
