@@ -19,6 +19,12 @@ namespace epmc::sparse_fixed_rate {
 
 using group_quant::KeyRange;
 
+struct Scan {
+  int nonzeros;
+  KeyRange range;  // of the nonzeros, as NormalBits; anything if there are none
+  bool has_subnormals;
+};
+
 struct Scalar {
   static int CountBits(const uint32_t* words, int blocks) {
     int count = 0;
@@ -26,60 +32,75 @@ struct Scalar {
     return count;
   }
 
-  // The bitmap, the nonzeros as floats, and how many there are.
+  // Also stores the bitmap.
   template <typename T>
-  static int Compact(const T* x, int blocks, uint32_t* words, float* values) {
-    int count = 0;
+  static Scan ScanGroup(const T* x, int blocks, uint32_t* words) {
+    Scan scan = {0, {INT32_MAX, INT32_MIN}, false};
     for (int block = 0; block < blocks; ++block, x += kBlock) {
-      alignas(32) uint8_t bytes[kBlock];
+      alignas(32) uint8_t nonzeros[kBlock];
       for (int i = 0; i < kBlock; ++i) {
-        bytes[i] = static_cast<uint8_t>(IsNonzero(x[i]));
-        values[count] = BitsToFloat(ToFloatBits(x[i]));
-        count += bytes[i];
+        const uint32_t bits = ToFloatBits(x[i]);
+        const bool is_nonzero = IsNonzero(x[i]);
+        const int32_t key = group_quant::OrderedKey(NormalBits(bits));
+        nonzeros[i] = static_cast<uint8_t>(is_nonzero);
+        scan.nonzeros += is_nonzero;
+        scan.range.lo = is_nonzero && key < scan.range.lo ? key : scan.range.lo;
+        scan.range.hi = is_nonzero && key > scan.range.hi ? key : scan.range.hi;
+        scan.has_subnormals |= is_nonzero && (bits & kExponentMask) == 0;
       }
-      words[block] = BytePlane(bytes, 0);
+      words[block] = BytePlane(nonzeros, 0);
+    }
+    return scan;
+  }
+
+  // The elements whose bits are set, one behind the other. Returns how many there are.
+  template <typename T>
+  static int Compact(const T* x, const uint32_t* words, int blocks, T* out) {
+    int count = 0;
+    for (int i = 0; i < blocks * kBlock; ++i) {
+      if ((words[i / kBlock] >> i % kBlock & 1u) != 0) out[count++] = x[i];
     }
     return count;
   }
 
-  // The nonzeros as they are.
+  // The other way, with zeros between them. Returns how many the words took.
   template <typename T>
-  static int CompactRaw(const T* x, int blocks, T* values) {
-    int count = 0;
+  static int Expand(const T* values, const uint32_t* words, int blocks, T* out) {
+    int next = 0;
     for (int i = 0; i < blocks * kBlock; ++i) {
-      values[count] = x[i];
-      count += IsNonzero(x[i]);
+      const bool is_set = (words[i / kBlock] >> i % kBlock & 1u) != 0;
+      out[i] = is_set ? values[next++] : T{};
     }
-    return count;
+    return next;
   }
 
   // All elements, zeros too, as floats that are not subnormal.
   template <typename T>
-  static void Widen(const T* x, int blocks, float* values) {
+  static void Widen(const T* x, int blocks, F32* widened) {
     for (int i = 0; i < blocks * kBlock; ++i) {
-      values[i] = BitsToFloat(NormalBits(ToFloatBits(x[i])));
+      widened[i].value = BitsToFloat(NormalBits(ToFloatBits(x[i])));
     }
   }
 
-  // Replaces subnormal values, see NormalBits. `count` is at least 1.
-  static KeyRange Normalize(float* values, int count) {
-    KeyRange range = {INT32_MAX, INT32_MIN};
+  // The dither of a group's values in their order.
+  static void StoreDither(uint32_t key, int count, uint16_t* dither) {
     for (int i = 0; i < count; ++i) {
-      const uint32_t bits = NormalBits(FloatBits(values[i]));
-      values[i] = BitsToFloat(bits);
-      const int32_t key = group_quant::OrderedKey(bits);
-      range = {std::min(range.lo, key), std::max(range.hi, key)};
+      const int place = i % kBlock;
+      const uint32_t pair = DitherOfPair(key, i / kBlock * 16 + place % 16);
+      dither[i] = static_cast<uint16_t>(place < 16 ? pair : pair >> 16);
     }
-    return range;
   }
 
-  // The quantizer has levels.
-  template <bool kStochastic>
-  static void Quantize(const float* values, int count, const Quantizer& quantizer, uint32_t key,
-                       uint16_t* codes) {
-    for (int i = 0; i < count; ++i) {
-      const int32_t dither = kStochastic ? Dither16(key, i) : group_quant::kHalf16;
-      codes[i] = static_cast<uint16_t>(EncodeOne(FloatBits(values[i]), quantizer, dither));
+  // The codes of all elements; those of zeros do not count. No element is subnormal, and the
+  // quantizer has levels. `dither` is read if rounding is stochastic.
+  template <bool kStochastic, typename T>
+  static void Quantize(const T* x, const uint32_t* words, int blocks, const Quantizer& quantizer,
+                       const uint16_t* dither, uint16_t* codes) {
+    for (int i = 0; i < blocks * kBlock; ++i) {
+      const int32_t dither16 = kStochastic ? dither[i] : group_quant::kHalf16;
+      const bool is_nonzero = (words[i / kBlock] >> i % kBlock & 1u) != 0;
+      const uint32_t code = is_nonzero ? EncodeOne(ToFloatBits(x[i]), quantizer, dither16) : 0;
+      codes[i] = static_cast<uint16_t>(code);
     }
   }
 
@@ -156,23 +177,6 @@ struct Scalar {
       out[i] = T{};
       if (is_nonzero) FromFloat(group_quant::DecodeOne(codes[i], scale), out + i);
     }
-  }
-
-  // Returns how many values the bitmap took.
-  template <bool kBypass, typename T>
-  static int ExpandRaw(const T* values, const uint32_t* words, int blocks, T* out) {
-    int next = 0;
-    for (int i = 0; i < blocks * kBlock; ++i) {
-      const bool is_nonzero = (words[i / kBlock] >> i % kBlock & 1u) != 0;
-      out[i] = is_nonzero ? values[next++] : T{};
-    }
-    return next;
-  }
-
-  static int32_t Dither16(uint32_t key, int value) {
-    const int place = value % kBlock;
-    const uint32_t pair = DitherOfPair(key, value / kBlock * 16 + place % 16);
-    return static_cast<int32_t>(place < 16 ? pair & 0xffffu : pair >> 16);
   }
 };
 

@@ -75,19 +75,10 @@ EPMC_AVX2 inline void StoreRaw(__m256i bits, void* out) {
   _mm_storeu_si128(static_cast<__m128i*>(out), _mm_packus_epi32(low, high));
 }
 
-// Bit i: raw element i is not zero; its sign does not count.
-template <typename T>
-EPMC_AVX2 inline uint32_t NonzerosOf(__m256i raw) {
-  const __m256i magnitude = _mm256_slli_epi32(raw, sizeof(T) == 4 ? 1 : 17);
-  const __m256i is_zero = _mm256_cmpeq_epi32(magnitude, _mm256_setzero_si256());
-  return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(is_zero))) ^ 0xffu;
-}
-
-EPMC_AVX2 inline __m256i FloatBitsOf(__m256i raw, F32) { return raw; }
-EPMC_AVX2 inline __m256i FloatBitsOf(__m256i raw, Bf16) { return _mm256_slli_epi32(raw, 16); }
-EPMC_AVX2 inline __m256i FloatBitsOf(__m256i raw, F16) {
-  const __m128i low = _mm256_castsi256_si128(raw), high = _mm256_extracti128_si256(raw, 1);
-  return _mm256_castps_si256(_mm256_cvtph_ps(_mm_packus_epi32(low, high)));
+// All bits of a lane, or none. By the bits: a processor may take subnormals for zeros.
+EPMC_AVX2 inline __m256i IsZero(__m256 x) {
+  const __m256i magnitude = _mm256_slli_epi32(_mm256_castps_si256(x), 1);
+  return _mm256_cmpeq_epi32(magnitude, _mm256_setzero_si256());
 }
 
 EPMC_AVX2 inline __m256 Normalized(__m256 x) {
@@ -204,7 +195,7 @@ EPMC_AVX2 void LoadPlanesOf(int planes, const uint8_t* in, int blocks, uint16_t*
 
 using AllPlanes = std::make_integer_sequence<int, kMaxCodeBits + 1>;
 
-struct Simd {
+struct Steps {
   EPMC_AVX2 static int CountBits(const uint32_t* words, int blocks) {
     int count = 0;
     for (int block = 0; block < blocks; ++block) count += __builtin_popcount(words[block]);
@@ -212,102 +203,130 @@ struct Simd {
   }
 
   template <typename T>
-  EPMC_AVX2 static int Compact(const T* x, int blocks, uint32_t* words, float* values) {
-    float* next = values;
+  EPMC_AVX2 static Scan ScanGroup(const T* x, int blocks, uint32_t* words) {
+    const __m256 inf = _mm256_castsi256_ps(_mm256_set1_epi32(0x7f800000));
+    const __m256 exponent = _mm256_castsi256_ps(_mm256_set1_epi32(0x7f800000));
+    __m256 lo = inf, hi = _mm256_sub_ps(_mm256_setzero_ps(), inf);
+    __m256 bad = _mm256_setzero_ps();
+    __m256i subnormal = _mm256_setzero_si256();
+    int count = 0;
     for (int block = 0; block < blocks; ++block, x += kBlock) {
       group_quant::avx2::Prefetch(x);
       uint32_t word = 0;
       for (int i = 0; i < kBlock; i += kLanes) {
-        const __m256i raw = LoadRaw(x + i);
-        const uint32_t nonzeros = NonzerosOf<T>(raw);
-        const __m256i kept = Compressed(FloatBitsOf(raw, T{}), nonzeros);
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(next), kept);
-        next += __builtin_popcount(nonzeros);
-        word |= nonzeros << i;
+        const __m256 value = group_quant::avx2::Load(x + i);
+        const __m256i is_zero = IsZero(value);
+        const __m256i no_exponent = _mm256_cmpeq_epi32(
+            _mm256_castps_si256(_mm256_and_ps(value, exponent)), _mm256_setzero_si256());
+        subnormal = _mm256_or_si256(subnormal, _mm256_andnot_si256(is_zero, no_exponent));
+        lo = _mm256_min_ps(lo, _mm256_blendv_ps(value, inf, _mm256_castsi256_ps(is_zero)));
+        hi = _mm256_max_ps(hi, _mm256_blendv_ps(value, hi, _mm256_castsi256_ps(is_zero)));
+        bad = _mm256_add_ps(bad, _mm256_mul_ps(value, _mm256_setzero_ps()));
+        const int zeros = _mm256_movemask_ps(_mm256_castsi256_ps(is_zero));
+        word |= (static_cast<uint32_t>(zeros) ^ 0xffu) << i;
       }
       words[block] = word;
-    }
-    return static_cast<int>(next - values);
-  }
-
-  template <typename T>
-  EPMC_AVX2 static int CompactRaw(const T* x, int blocks, T* values) {
-    T* next = values;
-    for (int i = 0; i < blocks * kBlock; i += kLanes) {
-      const __m256i raw = LoadRaw(x + i);
-      const uint32_t nonzeros = NonzerosOf<T>(raw);
-      StoreRaw(Compressed(raw, nonzeros), next);
-      next += __builtin_popcount(nonzeros);
-    }
-    return static_cast<int>(next - values);
-  }
-
-  template <typename T>
-  EPMC_AVX2 static void Widen(const T* x, int blocks, float* values) {
-    for (int i = 0; i < blocks * kBlock; i += kLanes) {
-      _mm256_storeu_ps(values + i, Normalized(group_quant::avx2::Load(x + i)));
-    }
-  }
-
-  EPMC_AVX2 static KeyRange Normalize(float* values, int count) {
-    const __m256 first = Normalized(_mm256_set1_ps(values[0]));
-    // What stands behind the last value is another group's, or nobody's.
-    _mm256_storeu_ps(values + count, first);
-    __m256 lo = first, hi = first, bad = _mm256_setzero_ps();
-    for (int i = 0; i < count; i += kLanes) {
-      const __m256 normal = Normalized(_mm256_loadu_ps(values + i));
-      _mm256_storeu_ps(values + i, normal);
-      lo = _mm256_min_ps(lo, normal);
-      hi = _mm256_max_ps(hi, normal);
-      bad = _mm256_add_ps(bad, _mm256_mul_ps(normal, _mm256_setzero_ps()));
+      count += __builtin_popcount(word);
     }
     if (_mm256_movemask_ps(_mm256_cmp_ps(bad, bad, _CMP_UNORD_Q)) != 0) {
-      return {INT32_MIN, INT32_MAX};
+      return {count, {INT32_MIN, INT32_MAX}, false};
     }
-    return {group_quant::OrderedKey(
-                FloatBits(group_quant::avx2::Reduce(lo, group_quant::avx2::Min{}))),
-            group_quant::OrderedKey(
-                FloatBits(group_quant::avx2::Reduce(hi, group_quant::avx2::Max{})))};
+    if (_mm256_movemask_epi8(subnormal) != 0) return Scalar::ScanGroup(x - blocks * kBlock, blocks, words);
+    const float least = group_quant::avx2::Reduce(lo, group_quant::avx2::Min{});
+    const float most = group_quant::avx2::Reduce(hi, group_quant::avx2::Max{});
+    return {count,
+            {group_quant::OrderedKey(FloatBits(least)), group_quant::OrderedKey(FloatBits(most))},
+            false};
   }
 
-  template <bool kStochastic>
-  EPMC_AVX2 static void Quantize(const float* values, int count, const Quantizer& quantizer,
-                                 uint32_t key, uint16_t* codes) {
+  // 32-bit elements.
+  EPMC_AVX2 static int Compact(const F32* x, const uint32_t* words, int blocks, F32* out) {
+    F32* next = out;
+    for (int i = 0; i < blocks * kBlock; i += kLanes) {
+      const uint32_t set = words[i / kBlock] >> i % kBlock & 0xffu;
+      StoreRaw(Compressed(LoadRaw(x + i), set), next);
+      next += __builtin_popcount(set);
+    }
+    return static_cast<int>(next - out);
+  }
+
+  // 16-bit elements, 8 to a register too.
+  template <typename Half>
+  EPMC_AVX2 static int Compact(const Half* x, const uint32_t* words, int blocks, Half* out) {
+    Half* next = out;
+    for (int i = 0; i < blocks * kBlock; i += kLanes) {
+      const uint32_t set = words[i / kBlock] >> i % kBlock & 0xffu;
+      const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i));
+      const __m128i lanes =
+          _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kPermutations.compress + set));
+      // Bytes 2 l and 2 l + 1 of lane l.
+      const __m128i twice = _mm_add_epi8(lanes, lanes);
+      const __m128i bytes = _mm_unpacklo_epi8(twice, _mm_add_epi8(twice, _mm_set1_epi8(1)));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(next), _mm_shuffle_epi8(halves, bytes));
+      next += __builtin_popcount(set);
+    }
+    return static_cast<int>(next - out);
+  }
+
+  template <typename T>
+  EPMC_AVX2 static int Expand(const T* values, const uint32_t* words, int blocks, T* out) {
+    const T* next = values;
+    for (int i = 0; i < blocks * kBlock; i += kLanes) {
+      const uint32_t set = words[i / kBlock] >> i % kBlock & 0xffu;
+      StoreRaw(Expanded(LoadRaw(next), set), out + i);
+      next += __builtin_popcount(set);
+    }
+    return static_cast<int>(next - values);
+  }
+
+  template <typename T>
+  EPMC_AVX2 static void Widen(const T* x, int blocks, F32* widened) {
+    for (int i = 0; i < blocks * kBlock; i += kLanes) {
+      _mm256_storeu_ps(&widened[i].value, Normalized(group_quant::avx2::Load(x + i)));
+    }
+  }
+
+  EPMC_AVX2 static void StoreDither(uint32_t key, int count, uint16_t* dither) {
+    const __m256i golden = _mm256_set1_epi32(static_cast<int32_t>(0x9e3779b9u));
+    const __m256i low_half = _mm256_set1_epi32(0xffff);
+    __m256i counter = _mm256_add_epi32(
+        _mm256_set1_epi32(static_cast<int32_t>(key)),
+        _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), golden));
+    for (int i = 0; i < count; i += kBlock) {
+      for (int j = 0; j < 2; ++j) {
+        const __m256i hash = group_quant::avx2::MixAll(counter);
+        counter = _mm256_add_epi32(counter, _mm256_slli_epi32(golden, 3));
+        uint16_t* to = dither + i + j * kLanes;
+        StoreRaw(_mm256_and_si256(hash, low_half), static_cast<void*>(to));
+        StoreRaw(_mm256_srli_epi32(hash, 16), static_cast<void*>(to + 16));
+      }
+    }
+  }
+
+  template <bool kStochastic, typename T>
+  EPMC_AVX2 static void Quantize(const T* x, const uint32_t*, int blocks,
+                                 const Quantizer& quantizer, const uint16_t* dither,
+                                 uint16_t* codes) {
     const __m256 lo = _mm256_set1_ps(quantizer.scale.lo);
     const __m256 inverse = _mm256_set1_ps(quantizer.inverse);
     const __m256i levels = _mm256_set1_epi32(quantizer.levels);
     const __m128i digits = _mm_cvtsi32_si128(quantizer.digits);
     const __m128i dropped = _mm_cvtsi32_si128(16 - quantizer.digits);
-    const __m256i golden = _mm256_set1_epi32(static_cast<int32_t>(0x9e3779b9u));
-    const __m256i stride = _mm256_slli_epi32(golden, 3);  // 8 pairs
-    __m256i counter = _mm256_add_epi32(
-        _mm256_set1_epi32(static_cast<int32_t>(key)),
-        _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), golden));
-    __m256i dither[4];
-    for (__m256i& d : dither) {
-      d = _mm256_srl_epi32(_mm256_set1_epi32(group_quant::kHalf16), dropped);
-    }
-    const auto codes_of = [&](const float* x, __m256i dither) EPMC_AVX2 {
-      const __m256 scaled = _mm256_mul_ps(_mm256_sub_ps(_mm256_loadu_ps(x), lo), inverse);
-      const __m256i sum = _mm256_add_epi32(_mm256_cvttps_epi32(scaled), dither);
-      return _mm256_min_epi32(_mm256_sra_epi32(sum, digits), levels);
-    };
-    for (int i = 0; i < count; i += kBlock) {
-      if (kStochastic) {
-        for (int half = 0; half < 2; ++half) {
-          const __m256i hash = group_quant::avx2::MixAll(counter);
-          const __m256i low = _mm256_and_si256(hash, _mm256_set1_epi32(0xffff));
-          counter = _mm256_add_epi32(counter, stride);
-          dither[half] = _mm256_srl_epi32(low, dropped);
-          dither[half + 2] = _mm256_srl_epi32(_mm256_srli_epi32(hash, 16), dropped);
-        }
+    const __m256i half = _mm256_srl_epi32(_mm256_set1_epi32(group_quant::kHalf16), dropped);
+    for (int i = 0; i < blocks * kBlock; i += 2 * kLanes) {
+      __m256i code[2];
+      for (int j = 0; j < 2; ++j) {
+        const int at = i + j * kLanes;
+        const __m256 above = _mm256_sub_ps(group_quant::avx2::Load(x + at), lo);
+        const __m256i scaled = _mm256_cvttps_epi32(_mm256_mul_ps(above, inverse));
+        const __m256i shift =
+            kStochastic ? _mm256_srl_epi32(LoadRaw(static_cast<const void*>(dither + at)), dropped)
+                        : half;
+        const __m256i sum = _mm256_add_epi32(scaled, shift);
+        code[j] = _mm256_min_epi32(_mm256_sra_epi32(sum, digits), levels);
       }
-      for (int half = 0; half < 2; ++half) {
-        const float* x = values + i + 16 * half;
-        const __m256i both = _mm256_packus_epi32(codes_of(x, dither[2 * half]),
-                                                 codes_of(x + 8, dither[2 * half + 1]));
-        StoreCodes(_mm256_permute4x64_epi64(both, 0xd8), codes + i + 16 * half);
-      }
+      const __m256i both = _mm256_packus_epi32(code[0], code[1]);
+      StoreCodes(_mm256_permute4x64_epi64(both, 0xd8), codes + i);
     }
   }
 
@@ -402,17 +421,6 @@ struct Simd {
           _mm256_and_ps(Dequantized(codes + i + kLanes, lo, step), _mm256_castsi256_ps(second)),
           out + i);
     }
-  }
-
-  template <bool kBypass, typename T>
-  EPMC_AVX2 static int ExpandRaw(const T* values, const uint32_t* words, int blocks, T* out) {
-    const T* next = values;
-    for (int i = 0; i < blocks * kBlock; i += kLanes) {
-      const uint32_t nonzeros = words[i / kBlock] >> i % kBlock & 0xffu;
-      StoreRaw(Expanded(LoadRaw(next), nonzeros), out + i);
-      next += __builtin_popcount(nonzeros);
-    }
-    return static_cast<int>(next - values);
   }
 };
 

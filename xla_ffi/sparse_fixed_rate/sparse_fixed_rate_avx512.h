@@ -32,29 +32,99 @@ EPMC_AVX512 inline void StoreRaw(__m512i bits, void* out) {
   _mm256_storeu_si256(static_cast<__m256i*>(out), _mm512_cvtepi32_epi16(bits));
 }
 
-EPMC_AVX512 inline uint32_t NonzerosOf(const F32* x) {
-  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-  const uint32_t low = _mm512_test_epi32_mask(_mm512_loadu_si512(x), magnitude);
-  const uint32_t high = _mm512_test_epi32_mask(_mm512_loadu_si512(x + kLanes), magnitude);
-  return low | high << kLanes;
-}
-
-EPMC_AVX512 inline uint32_t NonzerosOf(const void* x) {
-  return _mm512_test_epi16_mask(_mm512_loadu_si512(x), _mm512_set1_epi16(0x7fff));
-}
-
-EPMC_AVX512 inline __m512 Normalized(__m512 x) {
-  const __m512i bits = _mm512_castps_si512(x);
+EPMC_AVX512 inline __mmask16 SubnormalsOf(__m512 x) {
   const __m512i exponent = _mm512_set1_epi32(static_cast<int32_t>(kExponentMask));
-  const __mmask16 is_subnormal = _mm512_testn_epi32_mask(bits, exponent);
+  return _mm512_testn_epi32_mask(_mm512_castps_si512(x), exponent);
+}
+
+EPMC_AVX512 inline __m512 Normalized(__m512 x, __mmask16 is_subnormal) {
+  const __m512i bits = _mm512_castps_si512(x);
   const __m512i sign = _mm512_set1_epi32(static_cast<int32_t>(0x80000000u));
   constexpr int kAndOr = 0xea;  // (a & b) | c
   return _mm512_castsi512_ps(_mm512_mask_ternarylogic_epi32(
       bits, is_subnormal, sign, _mm512_set1_epi32(0x00800000), kAndOr));
 }
 
-EPMC_AVX512 inline __mmask16 LanesBelow(int count) {
-  return static_cast<__mmask16>(count >= kLanes ? 0xffffu : (1u << count) - 1);
+// The exponent is that of zeros and subnormals; the bits say that it is no zero.
+EPMC_AVX512 inline bool HasSubnormals(const F32* x, const uint32_t* words, int blocks) {
+  uint32_t any = 0;
+  for (int i = 0; i < blocks * kBlock; i += kLanes) {
+    any |= SubnormalsOf(group_quant::avx512::Load(x + i)) & words[i / kBlock] >> i % kBlock;
+  }
+  return (any & 0xffffu) != 0;
+}
+
+EPMC_AVX512 inline bool HasSubnormals(const Bf16* x, const uint32_t* words, int blocks) {
+  uint32_t any = 0;
+  for (int block = 0; block < blocks; ++block) {
+    const __m512i bits = _mm512_loadu_si512(x + block * kBlock);
+    any |= _mm512_testn_epi16_mask(bits, _mm512_set1_epi16(0x7f80)) & words[block];
+  }
+  return any != 0;
+}
+
+// As floats they are normal.
+EPMC_AVX512 inline bool HasSubnormals(const F16*, const uint32_t*, int) { return false; }
+
+// Floats as they are, not as integer keys; x * 0 tells of NaN and infinity.
+EPMC_AVX512 inline Scan ScanGroup(const F32* x, int blocks, uint32_t* words) {
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  const __m512 zero = _mm512_setzero_ps();
+  const __m512 inf = _mm512_castsi512_ps(_mm512_set1_epi32(0x7f800000));
+  __m512 lo[2] = {inf, inf};
+  __m512 hi[2] = {_mm512_sub_ps(zero, inf), _mm512_sub_ps(zero, inf)};
+  __m512 bad[2] = {zero, zero};
+  int count = 0;
+  for (int block = 0; block < blocks; ++block, x += kBlock) {
+    group_quant::avx512::Prefetch(x);
+    const __m512 a = group_quant::avx512::Load(x);
+    const __m512 b = group_quant::avx512::Load(x + kLanes);
+    const __mmask16 low = _mm512_test_epi32_mask(_mm512_castps_si512(a), magnitude);
+    const __mmask16 high = _mm512_test_epi32_mask(_mm512_castps_si512(b), magnitude);
+    lo[0] = _mm512_mask_min_ps(lo[0], low, lo[0], a);
+    lo[1] = _mm512_mask_min_ps(lo[1], high, lo[1], b);
+    hi[0] = _mm512_mask_max_ps(hi[0], low, hi[0], a);
+    hi[1] = _mm512_mask_max_ps(hi[1], high, hi[1], b);
+    bad[0] = _mm512_fmadd_ps(a, zero, bad[0]);
+    bad[1] = _mm512_fmadd_ps(b, zero, bad[1]);
+    const uint32_t word = low | uint32_t{high} << kLanes;
+    words[block] = word;
+    count += __builtin_popcount(word);
+  }
+  const __m512 any_bad = _mm512_add_ps(bad[0], bad[1]);
+  if (_mm512_cmp_ps_mask(any_bad, any_bad, _CMP_UNORD_Q) != 0) {
+    return {count, {INT32_MIN, INT32_MAX}, false};
+  }
+  const float least = _mm512_reduce_min_ps(_mm512_min_ps(lo[0], lo[1]));
+  const float most = _mm512_reduce_max_ps(_mm512_max_ps(hi[0], hi[1]));
+  return {count,
+          {group_quant::OrderedKey(FloatBits(least)), group_quant::OrderedKey(FloatBits(most))},
+          false};
+}
+
+// Halves are ordered as their 16-bit keys.
+template <typename Half>
+EPMC_AVX512 inline Scan ScanGroup(const Half* x, int blocks, uint32_t* words) {
+  __m512i lo = _mm512_set1_epi16(INT16_MAX), hi = _mm512_set1_epi16(INT16_MIN);
+  int count = 0;
+  for (int block = 0; block < blocks; ++block, x += kBlock) {
+    group_quant::avx512::Prefetch(x);
+    const __m512i bits = _mm512_loadu_si512(x);
+    const __mmask32 word = _mm512_test_epi16_mask(bits, _mm512_set1_epi16(0x7fff));
+    const __m512i keys = group_quant::avx512::HalfKeys(x);
+    lo = _mm512_mask_min_epi16(lo, word, lo, keys);
+    hi = _mm512_mask_max_epi16(hi, word, hi, keys);
+    words[block] = word;
+    count += __builtin_popcount(word);
+  }
+  const auto key_of = [](int16_t key) {
+    const Half half{static_cast<uint16_t>(key ^ ((key >> 15) & 0x7fff))};
+    return group_quant::OrderedKey(NormalBits(ToFloatBits(half)));
+  };
+  // ~x turns the order round, so one reduction serves both.
+  const __m512i inverted = _mm512_xor_si512(hi, _mm512_set1_epi32(-1));
+  const int16_t most = static_cast<int16_t>(~group_quant::avx512::MinOfHalves(inverted));
+  return {count, {key_of(group_quant::avx512::MinOfHalves(lo)), key_of(most)}, false};
 }
 
 template <int kPlanes>
@@ -99,7 +169,7 @@ EPMC_AVX512 void LoadPlanesOf(int planes, const uint8_t* in, int blocks, uint16_
 
 using AllPlanes = std::make_integer_sequence<int, kMaxCodeBits + 1>;
 
-struct Simd {
+struct Steps {
   EPMC_AVX512 static int CountBits(const uint32_t* words, int blocks) {
     int count = 0;
     for (int block = 0; block < blocks; ++block) count += __builtin_popcount(words[block]);
@@ -107,100 +177,85 @@ struct Simd {
   }
 
   template <typename T>
-  EPMC_AVX512 static int Compact(const T* x, int blocks, uint32_t* words, float* values) {
-    float* next = values;
-    for (int block = 0; block < blocks; ++block, x += kBlock) {
-      group_quant::avx512::Prefetch(x);
-      const uint32_t nonzeros = NonzerosOf(x);
-      const __mmask16 low = static_cast<__mmask16>(nonzeros);
-      const __mmask16 high = static_cast<__mmask16>(nonzeros >> kLanes);
-      words[block] = nonzeros;
-      const __m512 a = group_quant::avx512::Load(x);
-      const __m512 b = group_quant::avx512::Load(x + kLanes);
-      _mm512_storeu_ps(next, _mm512_maskz_compress_ps(low, a));
-      float* after = next + __builtin_popcount(nonzeros);
-      next += __builtin_popcount(low);
-      _mm512_storeu_ps(next, _mm512_maskz_compress_ps(high, b));
-      next = after;
-    }
-    return static_cast<int>(next - values);
+  EPMC_AVX512 static Scan ScanGroup(const T* x, int blocks, uint32_t* words) {
+    Scan scan = avx512::ScanGroup(x, blocks, words);
+    // Where all numbers are positive, the smallest one tells.
+    constexpr int32_t kSmallestNormal = 0x00800000;
+    if (scan.nonzeros == 0 || scan.range.lo > kSmallestNormal) return scan;
+    return HasSubnormals(x, words, blocks) ? Scalar::ScanGroup(x, blocks, words) : scan;
   }
 
   template <typename T>
-  EPMC_AVX512 static int CompactRaw(const T* x, int blocks, T* values) {
-    T* next = values;
+  EPMC_AVX512 static int Compact(const T* x, const uint32_t* words, int blocks, T* out) {
+    T* next = out;
     for (int block = 0; block < blocks; ++block, x += kBlock) {
-      const uint32_t nonzeros = NonzerosOf(x);
-      const __mmask16 low = static_cast<__mmask16>(nonzeros);
-      const __mmask16 high = static_cast<__mmask16>(nonzeros >> kLanes);
+      const __mmask16 low = static_cast<__mmask16>(words[block]);
+      const __mmask16 high = static_cast<__mmask16>(words[block] >> kLanes);
+      T* middle = next + __builtin_popcount(low);
       StoreRaw(_mm512_maskz_compress_epi32(low, LoadRaw(x)), next);
-      next += __builtin_popcount(low);
-      StoreRaw(_mm512_maskz_compress_epi32(high, LoadRaw(x + kLanes)), next);
-      next += __builtin_popcount(high);
+      StoreRaw(_mm512_maskz_compress_epi32(high, LoadRaw(x + kLanes)), middle);
+      next += __builtin_popcount(words[block]);
+    }
+    return static_cast<int>(next - out);
+  }
+
+  template <typename T>
+  EPMC_AVX512 static int Expand(const T* values, const uint32_t* words, int blocks, T* out) {
+    const T* next = values;
+    for (int i = 0; i < blocks * kBlock; i += kLanes) {
+      const __mmask16 set = static_cast<__mmask16>(words[i / kBlock] >> i % kBlock);
+      StoreRaw(_mm512_maskz_expand_epi32(set, LoadRaw(next)), out + i);
+      next += __builtin_popcount(set);
     }
     return static_cast<int>(next - values);
   }
 
   template <typename T>
-  EPMC_AVX512 static void Widen(const T* x, int blocks, float* values) {
+  EPMC_AVX512 static void Widen(const T* x, int blocks, F32* widened) {
     for (int i = 0; i < blocks * kBlock; i += kLanes) {
-      _mm512_storeu_ps(values + i, Normalized(group_quant::avx512::Load(x + i)));
+      const __m512 value = group_quant::avx512::Load(x + i);
+      _mm512_storeu_ps(widened + i, Normalized(value, SubnormalsOf(value)));
     }
   }
 
-  // As FindRange of GroupQuant: floats as they are, x * 0 tells of NaN and infinity.
-  EPMC_AVX512 static KeyRange Normalize(float* values, int count) {
-    const __m512 first = Normalized(_mm512_set1_ps(values[0]));
-    __m512 lo = first, hi = first, bad = _mm512_setzero_ps();
-    for (int i = 0; i < count; i += kLanes) {
-      const __mmask16 lanes = LanesBelow(count - i);
-      const __m512 x = _mm512_mask_blend_ps(lanes, first, _mm512_loadu_ps(values + i));
-      const __m512 normal = Normalized(x);
-      _mm512_storeu_ps(values + i, normal);
-      lo = _mm512_min_ps(lo, normal);
-      hi = _mm512_max_ps(hi, normal);
-      bad = _mm512_fmadd_ps(normal, _mm512_setzero_ps(), bad);
-    }
-    if (_mm512_cmp_ps_mask(bad, bad, _CMP_UNORD_Q) != 0) return {INT32_MIN, INT32_MAX};
-    return {group_quant::OrderedKey(FloatBits(_mm512_reduce_min_ps(lo))),
-            group_quant::OrderedKey(FloatBits(_mm512_reduce_max_ps(hi)))};
-  }
-
-  template <bool kStochastic>
-  EPMC_AVX512 static void Quantize(const float* values, int count, const Quantizer& quantizer,
-                                   uint32_t key, uint16_t* codes) {
-    const __m512 lo = _mm512_set1_ps(quantizer.scale.lo);
-    const __m512 inverse = _mm512_set1_ps(quantizer.inverse);
-    const __m512i levels = _mm512_set1_epi32(quantizer.levels);
-    const __m128i digits = _mm_cvtsi32_si128(quantizer.digits);
-    const __m128i dropped = _mm_cvtsi32_si128(16 - quantizer.digits);
+  EPMC_AVX512 static void StoreDither(uint32_t key, int count, uint16_t* dither) {
     const __m512i golden = _mm512_set1_epi32(static_cast<int32_t>(0x9e3779b9u));
     const __m512i lanes =
         _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     __m512i counter = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int32_t>(key)),
                                        _mm512_mullo_epi32(lanes, golden));
-    __m512i dither_a =
-        _mm512_srl_epi32(_mm512_set1_epi32(group_quant::kHalf16), dropped);
-    __m512i dither_b = dither_a;
     for (int i = 0; i < count; i += kBlock) {
-      if (kStochastic) {
-        const __m512i hash = group_quant::avx512::MixAll(counter);
-        counter = _mm512_add_epi32(counter, _mm512_slli_epi32(golden, 4));
-        dither_a = _mm512_srl_epi32(_mm512_and_si512(hash, _mm512_set1_epi32(0xffff)), dropped);
-        dither_b = _mm512_srl_epi32(_mm512_srli_epi32(hash, 16), dropped);
+      const __m512i hash = group_quant::avx512::MixAll(counter);
+      counter = _mm512_add_epi32(counter, _mm512_slli_epi32(golden, 4));
+      StoreRaw(hash, static_cast<void*>(dither + i));
+      StoreRaw(_mm512_srli_epi32(hash, 16), static_cast<void*>(dither + i + kLanes));
+    }
+  }
+
+  template <bool kStochastic, typename T>
+  EPMC_AVX512 static void Quantize(const T* x, const uint32_t*, int blocks,
+                                   const Quantizer& quantizer, const uint16_t* dither,
+                                   uint16_t* codes) {
+    const __m512 lo = _mm512_set1_ps(quantizer.scale.lo);
+    const __m512 inverse = _mm512_set1_ps(quantizer.inverse);
+    const __m512i levels = _mm512_set1_epi32(quantizer.levels);
+    const __m128i digits = _mm_cvtsi32_si128(quantizer.digits);
+    const __m128i dropped = _mm_cvtsi32_si128(16 - quantizer.digits);
+    const __m512i half = _mm512_srl_epi32(_mm512_set1_epi32(group_quant::kHalf16), dropped);
+    const __m512i low_halves =
+        _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28,
+                         26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    for (int i = 0; i < blocks * kBlock; i += kBlock) {
+      __m512i code[2];
+      for (int j = 0; j < 2; ++j) {
+        const int at = i + j * kLanes;
+        const __m512 above = _mm512_sub_ps(group_quant::avx512::Load(x + at), lo);
+        const __m512i scaled = _mm512_cvttps_epi32(_mm512_mul_ps(above, inverse));
+        const __m512i shift = kStochastic ? _mm512_srl_epi32(LoadRaw(dither + at), dropped) : half;
+        const __m512i sum = _mm512_add_epi32(scaled, shift);
+        code[j] = _mm512_min_epi32(_mm512_sra_epi32(sum, digits), levels);
       }
-      const auto codes_of = [&](const float* x, __m512i dither) EPMC_AVX512 {
-        const __m512 scaled =
-            _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x), lo), inverse);
-        const __m512i sum = _mm512_add_epi32(_mm512_cvttps_epi32(scaled), dither);
-        return _mm512_min_epi32(_mm512_sra_epi32(sum, digits), levels);
-      };
-      const __m512i a = codes_of(values + i, dither_a);
-      const __m512i b = codes_of(values + i + kLanes, dither_b);
-      const __m512i low_halves = _mm512_set_epi16(
-          62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28, 26, 24, 22,
-          20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-      _mm512_storeu_si512(codes + i, _mm512_permutex2var_epi16(a, low_halves, b));
+      _mm512_storeu_si512(codes + i, _mm512_permutex2var_epi16(code[0], low_halves, code[1]));
     }
   }
 
@@ -272,16 +327,21 @@ struct Simd {
       group_quant::avx512::Store<kBypass>(x, out + i);
     }
   }
+};
 
-  template <bool kBypass, typename T>
-  EPMC_AVX512 static int ExpandRaw(const T* values, const uint32_t* words, int blocks, T* out) {
-    const T* next = values;
-    for (int i = 0; i < blocks * kBlock; i += kLanes) {
-      const __mmask16 nonzeros = static_cast<__mmask16>(words[i / kBlock] >> i % kBlock);
-      StoreRaw(_mm512_maskz_expand_epi32(nonzeros, LoadRaw(next)), out + i);
-      next += __builtin_popcount(nonzeros);
+// With the instruction that compresses 16-bit lanes.
+struct Vbmi2Steps : Steps {
+  using Steps::Compact;
+
+  EPMC_VBMI2 static int Compact(const uint16_t* x, const uint32_t* words, int blocks,
+                                uint16_t* out) {
+    uint16_t* next = out;
+    for (int block = 0; block < blocks; ++block, x += kBlock) {
+      const __m512i kept = _mm512_maskz_compress_epi16(words[block], _mm512_loadu_si512(x));
+      _mm512_storeu_si512(next, kept);
+      next += __builtin_popcount(words[block]);
     }
-    return static_cast<int>(next - values);
+    return static_cast<int>(next - out);
   }
 };
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 #include <type_traits>
 
@@ -16,14 +17,17 @@ constexpr int kSlack = 2 * kBlock;
 // Codes of a pool in the order of their streams, each of which ends with a whole block.
 constexpr int kMaxCodes = kPool + 2 * kBlock;
 
-// One pool on its way, all of it in the second cache.
+// One pool on its way, in the first two caches.
 struct Workspace {
-  // Each group's nonzeros from a place of its own on, with slack behind them.
-  alignas(64) float values[kPool + kMaxPoolGroups * kSlack];
   alignas(64) uint16_t codes[kMaxCodes + kSlack];
   alignas(64) uint32_t bitmap[kPool / kBlock];
-  alignas(64) float group[kMaxGroupSize];  // its elements, if they cannot be read in place
-  alignas(64) float widened[kMaxGroupSize];
+  alignas(64) F32 raw[kPool + kSlack];  // values that are stored as they are
+  // Of one group:
+  alignas(64) F32 padded[kMaxGroupSize];  // its elements, if they do not fill their blocks
+  alignas(64) F32 widened[kMaxGroupSize];
+  alignas(64) uint16_t all_codes[kMaxGroupSize];
+  alignas(64) uint16_t dither[kMaxGroupSize + kSlack];
+  alignas(64) uint16_t dither_of_values[kMaxGroupSize + kSlack];
 };
 
 struct Group {
@@ -47,90 +51,128 @@ void ZeroPadding(uint8_t* row, int64_t elements, const RowLayout& layout) {
          layout.values_offset - layout.step_offset - scales);
 }
 
-template <typename Simd, typename T>
-class PoolEncoder {
+// The elements of a pool: read once to count them, once to encode them.
+template <typename Steps, typename T>
+class PoolScanner {
  public:
-  PoolEncoder(const EncodeArgs& args, const Place& at, Workspace* work)
-      : args_(args),
-        at_(at),
-        x_(static_cast<const T*>(args.x) + at.first),
-        values_(args.rows + at.values),
-        work_(work) {}
-
-  void Run() {
-    int nonzeros[kMaxPoolGroups];
-    int total = 0;
-    for (int i = 0; i < at_.groups; ++i) {
-      const Group group = At(i);
-      nonzeros[i] =
-          Simd::Compact(ElementsOf(group), group.blocks, BitmapOf(group), ValuesOf(i));
-      total += nonzeros[i];
-    }
-    if (IsExact(total, 8 * sizeof(T), at_.words)) {
-      StoreExact(total);
-    } else {
-      StoreCodes(nonzeros);
-    }
-    memcpy(args_.rows + at_.bitmap, work_->bitmap, 4 * NumBlocks(at_.elements));
+  void Start(const EncodeArgs& args, const Place& at) {
+    at_ = at;
+    x_ = static_cast<const T*>(args.x) + at.first;
+    group_size_ = args.format.group_size;
+    scanned_ = 0;
+    nonzeros_ = 0;
   }
 
- private:
-  Group At(int group) const { return GroupOf(at_, group, args_.format.group_size); }
-  uint32_t* BitmapOf(const Group& group) { return work_->bitmap + group.first / kBlock; }
-
-  float* ValuesOf(int group) const {
-    return work_->values + group * (args_.format.group_size + kSlack);
+  // All groups below `last`, if they have not been scanned.
+  void ScanUpTo(int last) {
+    for (; scanned_ < std::min(last, at_.groups); ++scanned_) {
+      const Group group = At(scanned_);
+      scans_[scanned_] = Steps::ScanGroup(ElementsOf(group), group.blocks, BitmapOf(group));
+      nonzeros_ += scans_[scanned_].nonzeros;
+    }
   }
 
   // Whole blocks: what the last one lacks is zero.
   const T* ElementsOf(const Group& group) {
     const T* x = x_ + group.first;
     if (group.elements % kBlock == 0) return x;
-    T* padded = reinterpret_cast<T*>(work_->group);
-    memcpy(padded, x, group.elements * sizeof(T));
-    memset(padded + group.elements, 0, (group.blocks * kBlock - group.elements) * sizeof(T));
-    return padded;
+    memcpy(padded_, x, group.elements * sizeof(T));
+    const int missing = group.blocks * kBlock - group.elements;
+    memset(padded_ + group.elements, 0, missing * sizeof(T));
+    return padded_;
   }
 
-  void StoreExact(int total) {
-    T* next = reinterpret_cast<T*>(work_->values);
-    for (int i = 0; i < at_.groups; ++i) {
-      const Group group = At(i);
-      next += Simd::CompactRaw(ElementsOf(group), group.blocks, next);
+  const Place& at() const { return at_; }
+  Group At(int group) const { return GroupOf(at_, group, group_size_); }
+  uint32_t* BitmapOf(const Group& group) { return bitmap_ + group.first / kBlock; }
+  const Scan& ScanOf(int group) const { return scans_[group]; }
+  int nonzeros() const { return nonzeros_; }
+
+ private:
+  Place at_;
+  const T* x_;
+  int group_size_;
+  int scanned_;
+  int nonzeros_;
+  Scan scans_[kMaxPoolGroups];
+  alignas(64) uint32_t bitmap_[kPool / kBlock];
+  alignas(64) T padded_[kMaxGroupSize];
+};
+
+template <typename Steps, typename T>
+class PoolEncoder {
+ public:
+  using Scanner = PoolScanner<Steps, T>;
+
+  PoolEncoder(const EncodeArgs& args, Scanner* pool, Workspace* work)
+      : args_(args), at_(pool->at()), pool_(*pool), values_(args.rows + at_.values), work_(work) {}
+
+  // `next`: of the next pool, scanned meanwhile: what comes from memory comes evenly, without
+  // pauses in which nothing is read (a third of the time otherwise). May be null.
+  void Run(Scanner* next) {
+    pool_.ScanUpTo(at_.groups);
+    if (IsExact(pool_.nonzeros(), 8 * sizeof(T), at_.words)) {
+      StoreExact();
+    } else {
+      StoreCodes(FindWidths(), next);
     }
-    StorePayload(work_->values, total * sizeof(T));
+    memcpy(args_.rows + at_.bitmap, pool_.BitmapOf(pool_.At(0)), 4 * NumBlocks(at_.elements));
+  }
+
+ private:
+  void StoreExact() {
+    T* next = reinterpret_cast<T*>(work_->raw);
+    for (int i = 0; i < at_.groups; ++i) {
+      const Group group = pool_.At(i);
+      next += Steps::Compact(pool_.ElementsOf(group), pool_.BitmapOf(group), group.blocks, next);
+    }
+    const size_t nbytes = pool_.nonzeros() * sizeof(T);
+    memcpy(values_, work_->raw, nbytes);
+    memset(values_ + nbytes, 0, 4 * at_.words - nbytes);
     memset(args_.rows + at_.lo, 0, 4 * at_.groups);
     memset(args_.rows + at_.step, 0, 4 * at_.groups);
   }
 
-  void StorePayload(const void* from, size_t nbytes) {
-    memcpy(values_, from, nbytes);
-    memset(values_ + nbytes, 0, 4 * at_.words - nbytes);
+  Widths FindWidths() {
+    for (int i = 0; i < at_.groups; ++i) {
+      const int elements = pool_.At(i).elements;
+      const int nonzeros = pool_.ScanOf(i).nonzeros;
+      is_dense_[i] = IsDense(nonzeros, elements, at_.elements, at_.words);
+      num_values_[i] = is_dense_[i] ? elements : nonzeros;
+    }
+    return WidthsOf(num_values_, at_.groups, at_.words, 8 * sizeof(T));
   }
 
-  void StoreCodes(const int* nonzeros) {
-    bool is_dense[kMaxPoolGroups];
-    int values[kMaxPoolGroups];
-    for (int i = 0; i < at_.groups; ++i) {
-      const int elements = At(i).elements;
-      is_dense[i] = IsDense(nonzeros[i], elements, at_.elements, at_.words);
-      values[i] = is_dense[i] ? elements : nonzeros[i];
-    }
-    const Widths widths = WidthsOf(values, at_.groups, at_.words, 8 * sizeof(T));
+  // All scales first: each takes two divisions, whose time is hidden behind one another's.
+  void StoreCodes(const Widths& widths, Scanner* next_pool) {
+    for (int i = 0; i < at_.groups; ++i) StoreScale(i, CodeBits(widths.PlanesOf(i), is_dense_[i]));
     int next = 0;
     for (int i = 0; i < at_.groups; ++i) {
       if (i == widths.wide_groups) next = EndStream(next);
-      EncodeGroup(i, nonzeros[i], widths.PlanesOf(i), is_dense[i], work_->codes + next);
-      next += values[i];
+      if (next_pool != nullptr) next_pool->ScanUpTo(i + 1);
+      EncodeGroup(i, CodeBits(widths.PlanesOf(i), is_dense_[i]), work_->codes + next);
+      next += num_values_[i];
     }
     next = EndStream(next);
     const int wide = widths.WideBlocks();
     const int narrow = next / kBlock - wide;
-    if (wide > 0) Simd::StorePlanes(work_->codes, wide, widths.planes + 1, values_);
-    Simd::StorePlanes(work_->codes + wide * kBlock, narrow, widths.planes,
+    if (wide > 0) Steps::StorePlanes(work_->codes, wide, widths.planes + 1, values_);
+    Steps::StorePlanes(work_->codes + wide * kBlock, narrow, widths.planes,
                       values_ + 4 * widths.FirstWord(wide));
     const int used = widths.FirstWord(wide + narrow);
     memset(values_ + 4 * used, 0, 4 * (at_.words - used));
+  }
+
+  void StoreScale(int group, int code_bits) {
+    GroupScale scale = {0.0f, 0.0f};
+    const Scan& scan = pool_.ScanOf(group);
+    if (scan.nonzeros > 0) {
+      scale = ScaleOf(scan.range.lo, scan.range.hi, code_bits, is_dense_[group]);
+    }
+    quantizers_[group] = QuantizerOf(scale, code_bits, is_dense_[group]);
+    const uint32_t flag = is_dense_[group] ? kDenseFlag : 0;
+    StoreWord(args_.rows + at_.lo + 4 * group, FloatBits(scale.lo));
+    StoreWord(args_.rows + at_.step + 4 * group, FloatBits(scale.step) | flag);
   }
 
   int EndStream(int next) {
@@ -138,45 +180,52 @@ class PoolEncoder {
     return next;
   }
 
-  void EncodeGroup(int number, int nonzeros, int planes, bool is_dense, uint16_t* codes) {
-    const Group group = At(number);
-    const int code_bits = CodeBits(planes, is_dense);
-    GroupScale scale = {0.0f, 0.0f};
-    const float* values = ValuesOf(number);
-    if (nonzeros > 0) {
-      const KeyRange range = Simd::Normalize(ValuesOf(number), nonzeros);
-      scale = ScaleOf(range.lo, range.hi, code_bits, is_dense);
+  void EncodeGroup(int number, int code_bits, uint16_t* codes) {
+    const Group group = pool_.At(number);
+    uint16_t* all = is_dense_[number] ? codes : work_->all_codes;
+    if (quantizers_[number].levels == 0) {
+      memset(all, 0, group.blocks * kBlock * sizeof(uint16_t));
+    } else if (pool_.ScanOf(number).has_subnormals) {
+      Steps::Widen(pool_.ElementsOf(group), group.blocks, work_->widened);
+      Quantize(number, work_->widened, all);
+    } else {
+      Quantize(number, pool_.ElementsOf(group), all);
     }
-    if (is_dense) {
-      Simd::Widen(ElementsOf(group), group.blocks, work_->widened);
-      values = work_->widened;
+    if (is_dense_[number]) {
+      Steps::SplitDense(codes, pool_.BitmapOf(group), group.blocks, code_bits);
+    } else {
+      Steps::Compact(all, pool_.BitmapOf(group), group.blocks, codes);
     }
-    const int count = is_dense ? group.blocks * kBlock : nonzeros;
-    Quantize(values, count, QuantizerOf(scale, code_bits, is_dense), number, codes);
-    if (is_dense) Simd::SplitDense(codes, BitmapOf(group), group.blocks, code_bits);
-    memcpy(args_.rows + at_.lo + 4 * number, &scale.lo, 4);
-    StoreWord(args_.rows + at_.step + 4 * number,
-              FloatBits(scale.step) | (is_dense ? kDenseFlag : 0));
   }
 
-  void Quantize(const float* values, int count, const Quantizer& quantizer, int group,
-                uint16_t* codes) {
-    if (quantizer.levels == 0) {
-      memset(codes, 0, count * sizeof(uint16_t));
-    } else if (args_.is_stochastic) {
-      const uint32_t number = static_cast<uint32_t>(at_.group_number + group);
-      const uint32_t key = group_quant::GroupKey(args_.seed, number, quantizer.scale);
-      Simd::template Quantize<true>(values, count, quantizer, key, codes);
-    } else {
-      Simd::template Quantize<false>(values, count, quantizer, 0, codes);
+  template <typename X>
+  void Quantize(int number, const X* x, uint16_t* codes) {
+    const Group group = pool_.At(number);
+    const Quantizer& quantizer = quantizers_[number];
+    const uint32_t* words = pool_.BitmapOf(group);
+    if (!args_.is_stochastic) {
+      Steps::template Quantize<false>(x, words, group.blocks, quantizer, nullptr, codes);
+      return;
     }
+    const uint32_t place = static_cast<uint32_t>(at_.group_number + number);
+    const uint32_t key = group_quant::GroupKey(args_.seed, place, quantizer.scale);
+    const uint16_t* dither = work_->dither_of_values;
+    Steps::StoreDither(key, num_values_[number], work_->dither_of_values);
+    if (!is_dense_[number]) {
+      Steps::Expand(dither, words, group.blocks, work_->dither);
+      dither = work_->dither;
+    }
+    Steps::template Quantize<true>(x, words, group.blocks, quantizer, dither, codes);
   }
 
   const EncodeArgs& args_;
   const Place& at_;
-  const T* const x_;
+  Scanner& pool_;
   uint8_t* const values_;
   Workspace* const work_;
+  bool is_dense_[kMaxPoolGroups];
+  int num_values_[kMaxPoolGroups];
+  Quantizer quantizers_[kMaxPoolGroups];
 };
 
 // What bitmap and flags of a pool say, whatever they are.
@@ -188,7 +237,7 @@ struct Reading {
   Widths widths;
 };
 
-template <typename Simd>
+template <typename Steps>
 class PoolReader {
  public:
   PoolReader(const uint8_t* rows, const Format& format, const Place& at, Workspace* work)
@@ -208,7 +257,7 @@ class PoolReader {
     values_ = 0;
     for (int i = 0; i < at_.groups; ++i) {
       const Group group = At(i);
-      values[i] = Simd::CountBits(BitmapOf(group), group.blocks);
+      values[i] = Steps::CountBits(BitmapOf(group), group.blocks);
       nonzeros += values[i];
       has_dense_ |= IsDense(i);
       if (IsDense(i)) values[i] = group.elements;
@@ -223,14 +272,14 @@ class PoolReader {
     const uint8_t* from = rows_ + at_.values;
     const int wide = widths_.WideBlocks();
     const int narrow = BlocksOf(values_ - widths_.wide_values);
-    if (wide > 0) Simd::LoadPlanes(from, wide, widths_.planes + 1, work_->codes);
-    Simd::LoadPlanes(from + 4 * widths_.FirstWord(wide), narrow, widths_.planes,
+    if (wide > 0) Steps::LoadPlanes(from, wide, widths_.planes + 1, work_->codes);
+    Steps::LoadPlanes(from + 4 * widths_.FirstWord(wide), narrow, widths_.planes,
                      work_->codes + widths_.wide_values);
   }
 
   void JoinDense(int group, uint16_t* codes) const {
     const int code_bits = CodeBits(widths_.PlanesOf(group), true);
-    Simd::JoinDense(codes, BitmapOf(At(group)), At(group).blocks, code_bits);
+    Steps::JoinDense(codes, BitmapOf(At(group)), At(group).blocks, code_bits);
   }
 
   GroupScale ScaleOf(int group) const {
@@ -256,7 +305,7 @@ class PoolReader {
   Widths widths_;
 };
 
-template <typename Simd, bool kBypass, typename T>
+template <typename Steps, bool kBypass, typename T>
 class PoolDecoder {
  public:
   PoolDecoder(const DecodeArgs& args, const Place& at, Workspace* work)
@@ -270,11 +319,10 @@ class PoolDecoder {
     reader_.ReadBitmap(8 * sizeof(T));
     if (reader_.is_exact()) {
       // A copy: vectors are read whole, beyond the end of the rows too.
-      memcpy(work_->values, values_, 4 * at_.words);
-      const T* next = reinterpret_cast<const T*>(work_->values);
-      Write([&](int, const Group& group, auto bypass, T* out) {
-        next += Simd::template ExpandRaw<decltype(bypass)::value>(
-            next, reader_.BitmapOf(group), group.blocks, out);
+      memcpy(work_->raw, values_, 4 * at_.words);
+      const T* next = reinterpret_cast<const T*>(work_->raw);
+      Write([&](int, const Group& group, auto, T* out) {
+        next += Steps::Expand(next, reader_.BitmapOf(group), group.blocks, out);
       });
       return;
     }
@@ -285,10 +333,10 @@ class PoolDecoder {
       const uint32_t* words = reader_.BitmapOf(group);
       if (reader_.IsDense(number)) {
         reader_.JoinDense(number, next);
-        Simd::template DecodeDense<decltype(bypass)::value>(next, words, group.blocks, scale, out);
+        Steps::template DecodeDense<decltype(bypass)::value>(next, words, group.blocks, scale, out);
         next += group.elements;
       } else {
-        next += Simd::template DecodeSparse<decltype(bypass)::value>(next, words, group.blocks,
+        next += Steps::template DecodeSparse<decltype(bypass)::value>(next, words, group.blocks,
                                                                      scale, out);
       }
     });
@@ -304,26 +352,34 @@ class PoolDecoder {
         decode(i, group, std::bool_constant<kBypass>(), x_ + group.first);
         continue;
       }
-      T* padded = reinterpret_cast<T*>(work_->group);
+      T* padded = reinterpret_cast<T*>(work_->padded);
       decode(i, group, std::false_type(), padded);
       memcpy(x_ + group.first, padded, group.elements * sizeof(T));
     }
   }
 
-  PoolReader<Simd> reader_;
+  PoolReader<Steps> reader_;
   const uint8_t* const values_;
   const Place& at_;
   T* const x_;
   Workspace* const work_;
 };
 
-template <typename Simd, typename T>
+template <typename Steps, typename T>
 void Encode(const EncodeArgs& args, const UnitRange& pools) {
   const RowLayout layout = LayoutOf(args.row_elements, args.format);
+  PoolScanner<Steps, T> scanners[2];
   Workspace work;
+  const auto start = [&](int64_t unit) {
+    PoolScanner<Steps, T>* scanner = &scanners[unit % 2];
+    scanner->Start(args, PlaceOf(unit, args.row_elements, args.format, layout));
+    return scanner;
+  };
+  PoolScanner<Steps, T>* next = pools.first < pools.last ? start(pools.first) : nullptr;
   for (int64_t unit = pools.first; unit < pools.last; ++unit) {
-    const Place at = PlaceOf(unit, args.row_elements, args.format, layout);
-    PoolEncoder<Simd, T>(args, at, &work).Run();
+    PoolScanner<Steps, T>* pool = next;
+    next = unit + 1 < pools.last ? start(unit + 1) : nullptr;
+    PoolEncoder<Steps, T>(args, pool, &work).Run(next);
     const bool ends_row = (unit + 1) % layout.pools == 0;
     if (ends_row) {
       ZeroPadding(args.rows + unit / layout.pools * layout.nbytes, args.row_elements, layout);
@@ -331,42 +387,42 @@ void Encode(const EncodeArgs& args, const UnitRange& pools) {
   }
 }
 
-template <typename Simd, bool kBypass, typename T>
+template <typename Steps, bool kBypass, typename T>
 void Decode(const DecodeArgs& args, const UnitRange& pools) {
   const RowLayout layout = LayoutOf(args.row_elements, args.format);
   Workspace work;
   for (int64_t unit = pools.first; unit < pools.last; ++unit) {
     const Place at = PlaceOf(unit, args.row_elements, args.format, layout);
-    PoolDecoder<Simd, kBypass, T>(args, at, &work).Run();
+    PoolDecoder<Steps, kBypass, T>(args, at, &work).Run();
   }
 #if defined(__x86_64__)
   if (kBypass) _mm_sfence();
 #endif
 }
 
-template <typename Simd, typename T>
+template <typename Steps, typename T>
 void Decode(const DecodeArgs& args, const UnitRange& pools) {
   // Streaming stores need whole cache lines: rows that start at multiples of 64 bytes.
   const bool is_aligned = reinterpret_cast<uintptr_t>(args.x) % 64 == 0 &&
                           args.row_elements * sizeof(T) % 64 == 0;
-  if (args.bypass_cache && is_aligned) return Decode<Simd, true, T>(args, pools);
-  Decode<Simd, false, T>(args, pools);
+  if (args.bypass_cache && is_aligned) return Decode<Steps, true, T>(args, pools);
+  Decode<Steps, false, T>(args, pools);
 }
 
-template <typename Simd>
+template <typename Steps>
 void Mask(const MaskArgs& args, const UnitRange& pools, Isa isa) {
   const RowLayout layout = LayoutOf(args.row_elements, args.format);
   Workspace work;
   for (int64_t unit = pools.first; unit < pools.last; ++unit) {
     const Place at = PlaceOf(unit, args.row_elements, args.format, layout);
-    PoolReader<Simd> reader(args.rows, args.format, at, &work);
+    PoolReader<Steps> reader(args.rows, args.format, at, &work);
     reader.ReadBitmap(args.value_bits);
     if (reader.has_dense()) {
       reader.ReadCodes();
       uint16_t* next = work.codes;
       for (int i = 0; i < at.groups; ++i) {
         const Group group = reader.At(i);
-        const int nonzeros = Simd::CountBits(reader.BitmapOf(group), group.blocks);
+        const int nonzeros = Steps::CountBits(reader.BitmapOf(group), group.blocks);
         if (reader.IsDense(i)) reader.JoinDense(i, next);
         next += reader.IsDense(i) ? group.elements : nonzeros;
       }
@@ -380,8 +436,9 @@ void Mask(const MaskArgs& args, const UnitRange& pools, Isa isa) {
 template <typename Run>
 void ForIsa([[maybe_unused]] Isa isa, const Run& run) {
 #if defined(__x86_64__)
-  if (isa >= Isa::kAvx512) return run(avx512::Simd{});
-  if (isa == Isa::kAvx2) return run(avx2::Simd{});
+  if (isa == Isa::kAvx512Vbmi2) return run(avx512::Vbmi2Steps{});
+  if (isa == Isa::kAvx512) return run(avx512::Steps{});
+  if (isa == Isa::kAvx2) return run(avx2::Steps{});
 #endif
   run(Scalar{});
 }
