@@ -338,7 +338,10 @@ struct Vbmi2Steps : Steps {
     uint16_t* next = out;
     for (int block = 0; block < blocks; ++block, x += kBlock) {
       const __m512i kept = _mm512_maskz_compress_epi16(words[block], _mm512_loadu_si512(x));
-      _mm512_storeu_si512(next, kept);
+      // Half a register is stored faster than a whole one where neither is aligned.
+      __m256i* to = reinterpret_cast<__m256i*>(next);
+      _mm256_storeu_si256(to, _mm512_castsi512_si256(kept));
+      _mm256_storeu_si256(to + 1, _mm512_extracti64x4_epi64(kept, 1));
       next += __builtin_popcount(words[block]);
     }
     return static_cast<int>(next - out);
