@@ -83,7 +83,7 @@ def test_groups_that_are_not_finite_decode_to_nan():
         assert not np.isnan(decoded[3]).any()
 
 
-@pytest.mark.parametrize("bit_width", [2, 4, 8])
+@pytest.mark.parametrize("bit_width", [1, 2, 3, 4, 8])
 def test_stochastic_rounding_is_unbiased(bit_width):
     codec = GroupQuant(bit_width=bit_width, rounding="stochastic", group_size=32)
     x = normal((3, 64))
@@ -109,7 +109,7 @@ def test_seeds_and_groups_have_their_own_dither():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"bit_width": 3}, "bit_width must be 2, 4 or 8, got 3"),
+        ({"bit_width": 5}, "bit_width must be 1, 2, 3, 4 or 8, got 5"),
         ({"group_size": 48}, "group_size must be a multiple of 32"),
         ({"group_size": 2048}, "from 32 to 1024, got 2048"),
         ({"rounding": "up"}, "rounding must be"),
