@@ -199,7 +199,7 @@ class GroupQuant(AbstractCodec):
 
     def _unpack(self, parts: Sequence[jax.Array]) -> jax.Array:
         """The parts of `_pack` as codes uint8 [rows, blocks * 32]."""
-        codes = np.uint8(0)
+        codes = jnp.zeros((), jnp.uint8)
         if self._field_bits:
             codes = unpack_fields(parts[0], self._field_bits)
         if self._plane_bits:
