@@ -112,9 +112,16 @@ SUBJECTS = (
         bar=Bar(encode=1.1, decode=1.6),
     ),
     _codec(
+        "GroupQuant 3", DENSE, GroupQuant(bit_width=3), bar=Bar(encode=1.2, decode=1.6)
+    ),
+    _codec(
         "GroupQuant 2", DENSE, GroupQuant(bit_width=2), bar=Bar(encode=1.2, decode=1.7)
     ),
     _codec("GroupQuant 2 stochastic", DENSE, STOCHASTIC(bit_width=2)),
+    _codec(
+        "GroupQuant 1", DENSE, GroupQuant(bit_width=1), bar=Bar(encode=1.2, decode=1.6)
+    ),
+    _codec("GroupQuant 1 stochastic", DENSE, STOCHASTIC(bit_width=1)),
     _codec("Narrow bfloat16", DENSE, Narrow(dtype="bfloat16"), dtypes=("float32",)),
     _codec("Narrow float8_e4m3fn", DENSE, Narrow(dtype="float8_e4m3fn")),
     _codec("Narrow float8_e5m2", DENSE, Narrow(dtype="float8_e5m2")),

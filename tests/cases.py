@@ -18,7 +18,7 @@ FLOATS = ("float32", "bfloat16", "float16")
 
 GROUP_QUANTS = tuple(
     GroupQuant(bit_width=bit_width, group_size=size, rounding=rounding, seed=12345)
-    for bit_width in (2, 4, 8)
+    for bit_width in (1, 2, 3, 4, 8)
     for size, rounding in ((32, "nearest"), (256, "stochastic"), (1024, "nearest"))
 )
 

@@ -71,8 +71,8 @@ POLICY = [
      "without offloading"),
 ]  # fmt: skip
 CODECS = [
-    (lambda: codecs.GroupQuant(bit_width=3), ValueError, "got 3", "2, 4 or 8",
-     "Round up: 3 -> 4"),
+    (lambda: codecs.GroupQuant(bit_width=5), ValueError, "got 5", "1, 2, 3, 4 or 8",
+     "Round up: 5..7 -> 8"),
     (lambda: codecs.GroupQuant(group_size=100), ValueError, "got 100", "multiple of",
      "multiple of"),
     (lambda: codecs.GroupQuant(rounding="up"), ValueError, "'up'", "must be",

@@ -26,7 +26,10 @@ _CODECS = {
     "GroupQuant 8 stochastic": GroupQuant(bit_width=8, rounding="stochastic"),
     "GroupQuant 4": GroupQuant(bit_width=4),
     "GroupQuant 4 stochastic": GroupQuant(bit_width=4, rounding="stochastic"),
+    "GroupQuant 3": GroupQuant(bit_width=3),
     "GroupQuant 2": GroupQuant(bit_width=2),
+    "GroupQuant 1": GroupQuant(bit_width=1),
+    "GroupQuant 1 stochastic": GroupQuant(bit_width=1, rounding="stochastic"),
 }
 
 
@@ -39,7 +42,9 @@ def _instance(codec: GroupQuant, dtype: str) -> str:
 def _arguments(codec: GroupQuant, arrays: tuple[Any, Any], *seed: int) -> Any:
     groups = ROW_ELEMENTS // codec.group_size
     nbytes = codec.row_nbytes(ROW_ELEMENTS, jnp.dtype("float32"))
-    layout = struct.pack("4q", groups, nbytes - 8 * groups, nbytes - 4 * groups, nbytes)
+    plane = ROW_ELEMENTS // 8 * (codec.bit_width // 2 * 2)
+    scales = nbytes - 8 * groups
+    layout = struct.pack("5q", groups, plane, scales, nbytes - 4 * groups, nbytes)
     numbers = struct.pack("II", groups, ROWS * groups)
     return (*arrays, ROW_ELEMENTS, layout, codec.group_size, *seed, numbers, 1)
 
@@ -80,7 +85,7 @@ def _cases() -> tuple[Case, ...]:
 # A multiprocessor's 65536 registers are 1365 threads of 48, or 512 of 128; each has 32,
 # or 128, bytes on their way from memory: 43 KiB, or 64, are enough to hide its latency.
 # The larger are the kernels for groups of 1024.
-_LARGE = "(3F32ELi[248]ELi8|(4Bf16|3F16)ELi[248]ELi4)"
+_LARGE = "(3F32ELi[12348]ELi8|(4Bf16|3F16)ELi[12348]ELi4)"
 
 KERNELS = Kernels(
     folder="group_quant",

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from epmc_jax._codec import round16, split_rows
@@ -43,6 +44,30 @@ def unpack_bits(words: jax.Array) -> jax.Array:
     """uint32 [...] as [..., 32] zeros and ones."""
     shifts = jnp.arange(BLOCK, dtype=jnp.uint32)
     return (words[..., None] >> shifts) & jnp.uint32(1)
+
+
+def pack_fields(codes: jax.Array, bit_width: int) -> jax.Array:
+    """Codes uint8 [rows, blocks * 32] as uint8 [rows, bytes]; 2, 4 or 8 bits each.
+
+    A byte has the codes of elements that are `4 * bit_width` apart.
+    """
+    per_byte = 8 // bit_width
+    parts = codes.reshape(codes.shape[0], -1, per_byte, BLOCK // per_byte)
+    packed = jnp.sum(parts << _field_shifts(bit_width), axis=2, dtype=jnp.uint8)
+    return packed.reshape(codes.shape[0], -1)
+
+
+def unpack_fields(packed: jax.Array, bit_width: int) -> jax.Array:
+    """uint8 [rows, bytes] as codes uint8 [rows, blocks * 32]."""
+    per_byte = 8 // bit_width
+    parts = packed.reshape(packed.shape[0], -1, 1, BLOCK // per_byte)
+    codes = (parts >> _field_shifts(bit_width)) & np.uint8(2**bit_width - 1)
+    return codes.reshape(packed.shape[0], -1)
+
+
+def _field_shifts(bit_width: int) -> np.ndarray:
+    shifts = np.arange(8 // bit_width, dtype=np.uint8) * np.uint8(bit_width)
+    return shifts[:, None]
 
 
 def to_bytes(part: jax.Array) -> jax.Array:

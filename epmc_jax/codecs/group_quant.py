@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -28,10 +29,14 @@ from epmc_jax.codecs._rows import (
     from_bytes,
     join_parts,
     num_blocks,
+    pack_bits,
+    pack_fields,
     split_parts,
+    unpack_bits,
+    unpack_fields,
 )
 
-_BIT_WIDTHS = (2, 4, 8)
+_BIT_WIDTHS = (1, 2, 3, 4, 8)
 _MAX_GROUP_SIZE = 1024
 _MAX_SEED = 2**32 - 1
 
@@ -42,7 +47,8 @@ class GroupQuant(AbstractCodec):
 
     A row of `n` elements in `g = ceil(n / group_size)` groups is `codes`
     (`4 * w * ceil(n / 32)` bytes), `lo` (float32[g]) and `step` (float32[g]), each
-    padded to a multiple of 16 bytes; an element decodes to `lo + code * step`.
+    padded to a multiple of 16 bytes; an element decodes to `lo + code * step`. With 3
+    bits `codes` is two such parts: the lower two bits of all codes, then the third.
 
     Error: at most `step / 2` per element with `rounding="nearest"`, below `step` with
     `"stochastic"`, which is unbiased (both up to 2^-16 of a step), and rounding to the
@@ -69,8 +75,8 @@ class GroupQuant(AbstractCodec):
     def __post_init__(self):
         if self.bit_width not in _BIT_WIDTHS:
             raise ValueError(
-                f"bit_width must be 2, 4 or 8, got {self.bit_width}: codes do not "
-                "straddle bytes. Round up: 3 -> 4, 5..7 -> 8; BitMask keeps 1 bit."
+                f"bit_width must be 1, 2, 3, 4 or 8, got {self.bit_width}: other codes "
+                "would straddle bytes. Round up: 5..7 -> 8."
             )
         size = self.group_size
         if size % BLOCK or not BLOCK <= size <= _MAX_GROUP_SIZE:
@@ -118,13 +124,13 @@ class GroupQuant(AbstractCodec):
         codes = jnp.minimum(codes, 2**self.bit_width - 1)
         codes = jnp.where(valid & (step != 0)[..., None], codes, 0)
         codes = codes.reshape(rows.shape[0], -1)[:, : num_blocks(elements) * BLOCK]
-        return join_parts([self._pack(codes.astype(jnp.uint8)), lo, step])
+        return join_parts([*self._pack(codes.astype(jnp.uint8)), lo, step])
 
     def decode_reference(
         self, rows: jax.Array, shape: tuple[int, ...], dtype: Any
     ) -> jax.Array:
         count, elements = split_rows(shape)
-        packed, lo, step = split_parts(rows, self._part_nbytes(elements))
+        *packed, lo, step = split_parts(rows, self._part_nbytes(elements))
         codes = self._unpack(packed).reshape(count, -1)[:, :elements]
         groups, _ = self._as_groups(codes.astype(jnp.float32))
         lo = from_bytes(lo, jnp.float32)[..., None]
@@ -136,9 +142,20 @@ class GroupQuant(AbstractCodec):
         """Each site rounds with a dither of its own, the same in every run."""
         return dataclasses.replace(self, seed=self.seed ^ site_hash)
 
-    def _part_nbytes(self, row_elements: int) -> tuple[int, int, int]:
+    # The top bit of an odd number of bits is in a plane, the bits below it in fields.
+    @property
+    def _plane_bits(self) -> int:
+        return self.bit_width % 2
+
+    @property
+    def _field_bits(self) -> int:
+        return self.bit_width - self._plane_bits
+
+    def _part_nbytes(self, row_elements: int) -> list[int]:
+        plane = 4 * num_blocks(row_elements)
         scales = 4 * -(-row_elements // self.group_size)
-        return num_blocks(row_elements) * 4 * self.bit_width, scales, scales
+        bits_of_parts = filter(None, (self._field_bits, self._plane_bits))
+        return [*(plane * bits for bits in bits_of_parts), scales, scales]
 
     def _as_groups(self, rows: jax.Array) -> tuple[jax.Array, np.ndarray]:
         """[rows, elements] as [rows, groups, group_size], and which of them exist."""
@@ -169,14 +186,24 @@ class GroupQuant(AbstractCodec):
             return jnp.int32(1 << 15)
         return dither16(group_keys(self.seed, lo, step), self.group_size)
 
-    def _pack(self, codes: jax.Array) -> jax.Array:
-        per_byte = 8 // self.bit_width
-        parts = codes.reshape(codes.shape[0], -1, per_byte, BLOCK // per_byte)
-        shifts = np.arange(per_byte, dtype=np.uint8)[:, None] * np.uint8(self.bit_width)
-        return jnp.sum(parts << shifts, axis=2, dtype=jnp.uint8)
+    def _pack(self, codes: jax.Array) -> list[jax.Array]:
+        """Codes uint8 [rows, blocks * 32] as the parts that keep them."""
+        parts = []
+        if self._field_bits:
+            fields = codes & np.uint8(2**self._field_bits - 1)
+            parts.append(pack_fields(fields, self._field_bits))
+        if self._plane_bits:
+            blocks = codes.reshape(codes.shape[0], -1, BLOCK)
+            parts.append(pack_bits(blocks >> np.uint8(self._field_bits)))
+        return parts
 
-    def _unpack(self, packed: jax.Array) -> jax.Array:
-        per_byte = 8 // self.bit_width
-        parts = packed.reshape(packed.shape[0], -1, 1, BLOCK // per_byte)
-        shifts = np.arange(per_byte, dtype=np.uint8)[:, None] * np.uint8(self.bit_width)
-        return (parts >> shifts) & np.uint8(2**self.bit_width - 1)
+    def _unpack(self, parts: Sequence[jax.Array]) -> jax.Array:
+        """The parts of `_pack` as codes uint8 [rows, blocks * 32]."""
+        codes = jnp.zeros((), jnp.uint8)
+        if self._field_bits:
+            codes = unpack_fields(parts[0], self._field_bits)
+        if self._plane_bits:
+            bits = unpack_bits(from_bytes(parts[-1], jnp.uint32)).astype(jnp.uint8)
+            bits = bits.reshape(bits.shape[0], -1)
+            codes = codes | bits << np.uint8(self._field_bits)
+        return codes

@@ -107,7 +107,7 @@ class Narrow(AbstractCodec):
         if self.dtype not in _MANTISSA_BITS:
             raise ValueError(
                 f"dtype must be one of {', '.join(_MANTISSA_BITS)}, got "
-                f"{self.dtype!r}. GroupQuant keeps 2, 4 or 8 bits as integers."
+                f"{self.dtype!r}. GroupQuant keeps 1 to 4 or 8 bits as integers."
             )
         size = self.group_size
         if size % BLOCK or not BLOCK <= size <= _MAX_GROUP_SIZE:

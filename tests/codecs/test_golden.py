@@ -35,7 +35,11 @@ CASES = {
     "narrow_e4m3fn": Narrow(dtype="float8_e4m3fn", group_size=64),
     "narrow_e5m2": Narrow(dtype="float8_e5m2"),
     "pool_index_3x3": POOL,
+    "group_quant_1_stochastic": GroupQuant(
+        bit_width=1, group_size=64, rounding="stochastic", seed=7
+    ),
     "group_quant_2": GroupQuant(bit_width=2, group_size=32),
+    "group_quant_3": GroupQuant(bit_width=3, group_size=192),
     "group_quant_4_stochastic": GroupQuant(bit_width=4, rounding="stochastic", seed=7),
     "group_quant_8": GroupQuant(bit_width=8, group_size=64),
     "sparse_fixed_rate_4": SparseFixedRate(rate=4.125, group_size=128),

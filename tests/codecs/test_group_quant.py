@@ -1,6 +1,7 @@
 """GroupQuant: errors within the bound, no bias, parameters checked."""
 
 import dataclasses
+import itertools
 
 import hypothesis
 import hypothesis.extra.numpy as hnp
@@ -83,7 +84,7 @@ def test_groups_that_are_not_finite_decode_to_nan():
         assert not np.isnan(decoded[3]).any()
 
 
-@pytest.mark.parametrize("bit_width", [2, 4, 8])
+@pytest.mark.parametrize("bit_width", [1, 2, 3, 4, 8])
 def test_stochastic_rounding_is_unbiased(bit_width):
     codec = GroupQuant(bit_width=bit_width, rounding="stochastic", group_size=32)
     x = normal((3, 64))
@@ -95,6 +96,58 @@ def test_stochastic_rounding_is_unbiased(bit_width):
     # Largest deviation of one draw: half a step. Five deviations of the mean.
     limit = 5 * 0.5 * steps(codec, x) / draws**0.5
     assert np.all(np.abs(mean - np.asarray(x)) <= limit)
+
+
+def codes_of(codec, row, elements):
+    """The codes in a row of bytes, element by element, as docs/formats.md has them."""
+    blocks, w = -(-elements // 32), codec.bit_width
+    fields_end = (4 * blocks * (w - w % 2) + 15) // 16 * 16
+    found = []
+    for i in range(elements):
+        code, bits = 0, w - w % 2
+        if bits:
+            at = i % 32
+            byte = int(row[i // 32 * 4 * bits + at % (4 * bits)])
+            code = byte >> (at // (4 * bits) * bits) & (2**bits - 1)
+        if w % 2:
+            word = row[fields_end + i // 32 * 4 :][:4].view("<u4")[0]
+            code |= (int(word) >> i % 32 & 1) << bits
+        found.append(code)
+    return np.array(found)
+
+
+@pytest.mark.parametrize("elements", [31, 64, 1000])
+@pytest.mark.parametrize("bit_width", [1, 2, 3, 4, 8])
+def test_codes_are_where_the_format_says(bit_width, elements):
+    codec = GroupQuant(bit_width=bit_width, group_size=64)
+    encoded = codec.encode(normal((2, elements)))
+    row = np.asarray(encoded.rows)[1]
+    codes, groups = codes_of(codec, row, elements), -(-elements // 64)
+    scales = (4 * groups + 15) // 16 * 16
+    lo = row[-2 * scales :].view(np.float32)[:groups].repeat(64)[:elements]
+    step = row[-scales:].view(np.float32)[:groups].repeat(64)[:elements]
+    assert (codes.min(), codes.max()) == (0, 2**bit_width - 1)
+    np.testing.assert_array_equal(encoded.decode()[1], lo + np.float32(codes) * step)
+
+
+def test_one_bit_is_the_nearer_of_two_values():
+    x = normal((2, 256))
+    decoded = np.asarray(GroupQuant(bit_width=1).encode(x).decode())
+    lo, hi = np.min(x, axis=1, keepdims=True), np.max(x, axis=1, keepdims=True)
+    expected = np.where(np.asarray(x) > (lo + hi) / 2, hi, lo)
+    np.testing.assert_allclose(decoded, expected, rtol=2**-14)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_each_bit_more_makes_the_error_smaller(dtype):
+    x = normal((4, 1000), dtype)
+    errors = []
+    for bit_width in (1, 2, 3, 4, 8):
+        decoded = GroupQuant(bit_width=bit_width).encode(x).decode()
+        error = np.asarray(decoded, np.float64) - np.asarray(x, np.float64)
+        errors.append(np.sqrt(np.mean(error**2)))
+    # A bit more divides the step by 2 or more: 1, 3, 7, 15 and 255 steps are the range.
+    assert all(more < 0.55 * less for less, more in itertools.pairwise(errors))
 
 
 def test_seeds_and_groups_have_their_own_dither():
@@ -109,7 +162,7 @@ def test_seeds_and_groups_have_their_own_dither():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"bit_width": 3}, "bit_width must be 2, 4 or 8, got 3"),
+        ({"bit_width": 5}, "bit_width must be 1, 2, 3, 4 or 8, got 5"),
         ({"group_size": 48}, "group_size must be a multiple of 32"),
         ({"group_size": 2048}, "from 32 to 1024, got 2048"),
         ({"rounding": "up"}, "rounding must be"),

@@ -17,7 +17,9 @@ CODECS = (
     BitMask(),
     Csr(capacity=0.5),
     Csr(capacity=0.9),
+    GroupQuant(bit_width=1, rounding="stochastic", seed=9),
     GroupQuant(bit_width=2, group_size=32),
+    GroupQuant(bit_width=3, group_size=96),
     GroupQuant(bit_width=4, rounding="stochastic", seed=9),
     GroupQuant(bit_width=8, group_size=1024),
     Narrow(dtype="bfloat16"),
@@ -125,8 +127,8 @@ def test_wrong_sizes_are_named(emulator):
     kernel = GroupQuant(bit_width=4).encode_kernel(x.dtype)
     with pytest.raises(Exception, match="bytes per row is 16, expected"):
         _call(kernel, jax.ShapeDtypeStruct((3, 16), jnp.uint8), x)
-    with pytest.raises(Exception, match="bit_width is 3, expected 2, 4 or 8"):
-        _call(kernel, jax.ShapeDtypeStruct((3, 16), jnp.uint8), x, bit_width=3)
+    with pytest.raises(Exception, match="bit_width is 5, expected 1, 2, 3, 4 or"):
+        _call(kernel, jax.ShapeDtypeStruct((3, 16), jnp.uint8), x, bit_width=5)
 
 
 @pytest.mark.parametrize("codec", KERNEL_FOLDERS)

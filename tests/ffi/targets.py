@@ -103,7 +103,7 @@ TARGETS = [
         GroupQuant(bit_width=4, group_size=32),
         "bfloat16",
         {
-            "bit_width": (-1, 0, 3, 16, *HUGE),
+            "bit_width": (-1, 0, 5, 16, *HUGE),
             "group_size": SIZES,
             "seed": (-1, 2**32, *HUGE),
         },

@@ -8,7 +8,7 @@ namespace {
 void Fuzz(fuzz::Input& input) {
   const FloatType type = input.AnyFloatType();
   const int group_size = static_cast<int>(kBlock * input.Number(1, kMaxGroupSize / kBlock));
-  const Format format{input.OneOf({2, 4, 8}), group_size, input.OneOf({false, true}),
+  const Format format{input.OneOf({1, 2, 3, 4, 8}), group_size, input.OneOf({false, true}),
                       static_cast<uint32_t>(input.Number(0, UINT32_MAX))};
   const fuzz::Shape shape = input.AnyShape(1100);
   const RowLayout layout = LayoutOf(shape.elements, format.bit_width, group_size);

@@ -18,9 +18,16 @@ constexpr int kMinGroupSize = 32;
 constexpr int kMaxGroupSize = 1024;
 constexpr int32_t kHalf16 = 32768;  // dither of rounding to nearest, in 2^-16 of a step
 
-// Where the parts of a row of `elements` elements are, in bytes.
+// The top bit of an odd number of bits is in a plane, a word per block. The bits below it are
+// in fields, several to a byte. 3 bits are two parts of a row, and not 12 bytes per block:
+// both then have the alignment of 2 bits and of 1.
+EPMC_HD constexpr int PlaneBits(int bit_width) { return bit_width % 2; }
+EPMC_HD constexpr int FieldBits(int bit_width) { return bit_width - PlaneBits(bit_width); }
+
+// Where the parts of a row of `elements` elements are, in bytes. The fields are at 0.
 struct RowLayout {
   int64_t groups;
+  int64_t plane_offset;
   int64_t lo_offset;
   int64_t step_offset;
   int64_t nbytes;
@@ -29,10 +36,40 @@ struct RowLayout {
 EPMC_HD RowLayout LayoutOf(int64_t elements, int bit_width, int group_size) {
   RowLayout layout;
   layout.groups = CeilDiv(elements, group_size);
-  layout.lo_offset = Round16(NumBlocks(elements) * 4 * bit_width);
+  const int64_t plane = NumBlocks(elements) * 4;
+  layout.plane_offset = Round16(plane * FieldBits(bit_width));
+  layout.lo_offset = layout.plane_offset + Round16(plane * PlaneBits(bit_width));
   layout.step_offset = layout.lo_offset + Round16(4 * layout.groups);
   layout.nbytes = layout.step_offset + Round16(4 * layout.groups);
   return layout;
+}
+
+// The bytes between the parts. They are zero: equal arrays have equal rows.
+struct RowPadding {
+  static constexpr int kParts = 4;
+  int64_t begin[kParts];
+  int64_t end[kParts];
+};
+
+EPMC_HD RowPadding PaddingOf(const RowLayout& layout, int64_t elements, int bit_width) {
+  const int64_t plane = NumBlocks(elements) * 4;
+  const int64_t scales = 4 * layout.groups;
+  return {{plane * FieldBits(bit_width), layout.plane_offset + plane * PlaneBits(bit_width),
+           layout.lo_offset + scales, layout.step_offset + scales},
+          {layout.plane_offset, layout.lo_offset, layout.step_offset, layout.nbytes}};
+}
+
+// Where the codes from element `first` of a row on are, a multiple of 32.
+template <typename Byte>
+struct CodePlace {
+  Byte* fields;
+  Byte* plane;
+};
+
+template <typename Byte>
+EPMC_HD CodePlace<Byte> CodesAt(Byte* row, const RowLayout& layout, int64_t first,
+                                int bit_width) {
+  return {row + first * FieldBits(bit_width) / 8, row + layout.plane_offset + first / 8};
 }
 
 struct GroupScale {
@@ -53,7 +90,18 @@ EPMC_HD float KeyToFloat(int32_t key) {
 
 // 1 / (2^w - 1), rounded once to float.
 EPMC_HD float InverseLevels(int bit_width) {
-  return bit_width == 8 ? 1.0f / 255.0f : bit_width == 4 ? 1.0f / 15.0f : 1.0f / 3.0f;
+  switch (bit_width) {
+    case 1:
+      return 1.0f;
+    case 2:
+      return 1.0f / 3.0f;
+    case 3:
+      return 1.0f / 7.0f;
+    case 4:
+      return 1.0f / 15.0f;
+    default:
+      return 1.0f / 255.0f;
+  }
 }
 
 // `lo_key`, `hi_key`: smallest and largest OrderedKey of the group's flushed elements.

@@ -98,19 +98,20 @@ EPMC_AVX2 inline __m256i Codes(__m256i a, __m256i b, const EncodeConstants& c) {
   return _mm256_min_epu16(_mm256_packus_epi32(a, b), c.levels);
 }
 
-// Packs a block of 32 elements as group_quant.h says; `low` has its first 16 codes.
-template <int kBitWidth>
-EPMC_AVX2 inline void StoreBlock(__m256i low, __m256i high, uint8_t* out) {
+// The codes of a block, a byte each; `low` has the first 16.
+EPMC_AVX2 inline __m256i InOrder(__m256i low, __m256i high) {
   const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), in_order);
+}
+
+template <int kBitWidth>
+EPMC_AVX2 inline void StoreFields(__m256i low, __m256i high, uint8_t* out) {
   if (kBitWidth == 8) {
-    const __m256i bytes =
-        _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), in_order);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), bytes);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), InOrder(low, high));
     return;
   }
   const __m256i pairs = _mm256_or_si256(low, _mm256_slli_epi16(high, 4));
-  const __m128i bytes = _mm256_castsi256_si128(
-      _mm256_permutevar8x32_epi32(_mm256_packus_epi16(pairs, pairs), in_order));
+  const __m128i bytes = _mm256_castsi256_si128(InOrder(pairs, pairs));
   if (kBitWidth == 4) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out), bytes);
     return;
@@ -119,9 +120,26 @@ EPMC_AVX2 inline void StoreBlock(__m256i low, __m256i high, uint8_t* out) {
   _mm_storel_epi64(reinterpret_cast<__m128i*>(out), _mm_or_si128(bytes, upper));
 }
 
+// Packs block `block` of a group as group_quant.h says; `low` has its first 16 codes.
+template <int kBitWidth>
+EPMC_AVX2 inline void StoreBlock(__m256i low, __m256i high, CodePlace<uint8_t> to,
+                                 int block) {
+  constexpr int kFieldBits = FieldBits(kBitWidth);
+  if (PlaneBits(kBitWidth)) {
+    // In 16-bit lanes: bits cross from one byte to the next, but not into its highest bit.
+    const __m256i shifted = _mm256_slli_epi16(InOrder(low, high), 8 - kBitWidth);
+    const int32_t word = _mm256_movemask_epi8(shifted);
+    _mm_storeu_si32(to.plane + 4 * block, _mm_cvtsi32_si128(word));
+    const __m256i mask = _mm256_set1_epi16((1 << kFieldBits) - 1);
+    low = _mm256_and_si256(low, mask);
+    high = _mm256_and_si256(high, mask);
+  }
+  if (kFieldBits) StoreFields<kFieldBits>(low, high, to.fields + block * 4 * kFieldBits);
+}
+
 // The codes of a block, the first 16 in `low`.
 template <int kBitWidth>
-EPMC_AVX2 inline void LoadBlock(const uint8_t* in, __m128i* low, __m128i* high) {
+EPMC_AVX2 inline void LoadFields(const uint8_t* in, __m128i* low, __m128i* high) {
   const __m128i* from = reinterpret_cast<const __m128i*>(in);
   if (kBitWidth == 8) {
     *low = _mm_loadu_si128(from);
@@ -137,6 +155,29 @@ EPMC_AVX2 inline void LoadBlock(const uint8_t* in, __m128i* low, __m128i* high) 
     const __m128i both = _mm_unpacklo_epi64(bytes, _mm_srli_epi16(bytes, 2));
     *low = _mm_and_si128(both, mask);
     *high = _mm_and_si128(_mm_srli_epi16(both, 4), mask);
+  }
+}
+
+// `value` in each byte whose bit of the word is set, 0 in the others.
+EPMC_AVX2 inline __m256i BytesOfPlane(const uint8_t* word, int8_t value) {
+  const __m256i copies = _mm256_broadcastd_epi32(_mm_loadu_si32(word));
+  const __m256i byte_of_bit =
+      _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+  const __m256i bits = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201u));
+  const __m256i found = _mm256_and_si256(_mm256_shuffle_epi8(copies, byte_of_bit), bits);
+  return _mm256_and_si256(_mm256_cmpeq_epi8(found, bits), _mm256_set1_epi8(value));
+}
+
+template <int kBitWidth>
+EPMC_AVX2 inline void LoadBlock(CodePlace<const uint8_t> from, int block, __m128i* low,
+                                __m128i* high) {
+  constexpr int kFieldBits = FieldBits(kBitWidth);
+  *low = *high = _mm_setzero_si128();
+  if (kFieldBits) LoadFields<kFieldBits>(from.fields + block * 4 * kFieldBits, low, high);
+  if (PlaneBits(kBitWidth)) {
+    const __m256i top = BytesOfPlane(from.plane + 4 * block, 1 << kFieldBits);
+    *low = _mm_or_si128(*low, _mm256_castsi256_si128(top));
+    *high = _mm_or_si128(*high, _mm256_extracti128_si256(top, 1));
   }
 }
 
@@ -196,7 +237,7 @@ struct Simd {
 
   template <int kBitWidth, bool kStochastic, typename T>
   EPMC_AVX2 static void EncodeGroup(const T* x, int group_size, GroupScale scale,
-                                    uint32_t key, uint8_t* out) {
+                                    uint32_t key, CodePlace<uint8_t> to) {
     const EncodeConstants c = {_mm256_set1_ps(scale.lo),
                                _mm256_set1_ps(InverseStep16(scale.step)),
                                _mm256_set1_epi16((1 << kBitWidth) - 1)};
@@ -222,18 +263,18 @@ struct Simd {
           Codes(Scaled16(x + i, c, dither[0]), Scaled16(x + i + 8, c, dither[1]), c);
       const __m256i high =
           Codes(Scaled16(x + i + 16, c, dither[2]), Scaled16(x + i + 24, c, dither[3]), c);
-      StoreBlock<kBitWidth>(low, high, out + i * kBitWidth / 8);
+      StoreBlock<kBitWidth>(low, high, to, i / kBlock);
     }
   }
 
   template <int kBitWidth, bool kBypass, typename T>
-  EPMC_AVX2 static void DecodeGroup(const uint8_t* codes, int group_size, GroupScale scale,
-                                    T* out) {
+  EPMC_AVX2 static void DecodeGroup(CodePlace<const uint8_t> codes, int group_size,
+                                    GroupScale scale, T* out) {
     const __m256 lo = _mm256_set1_ps(scale.lo);
     const __m256 step = _mm256_set1_ps(scale.step);
     for (int i = 0; i < group_size; i += kBlock) {
       __m128i low, high;
-      LoadBlock<kBitWidth>(codes + i * kBitWidth / 8, &low, &high);
+      LoadBlock<kBitWidth>(codes, i / kBlock, &low, &high);
       Store<kBypass>(Decode8(low, lo, step), Decode8(_mm_srli_si128(low, 8), lo, step),
                      out + i);
       Store<kBypass>(Decode8(high, lo, step), Decode8(_mm_srli_si128(high, 8), lo, step),

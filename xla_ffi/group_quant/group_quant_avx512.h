@@ -8,6 +8,7 @@
 #if defined(__x86_64__)
 
 #include <cstdint>
+#include <cstring>
 
 #include "xla_ffi/common/isa.h"
 #include "xla_ffi/common/x86.h"
@@ -130,10 +131,8 @@ EPMC_AVX512 inline __m512i Codes(__m512i a, __m512i b, const EncodeConstants& c)
   return _mm512_min_epu16(_mm512_permutex2var_epi16(a, upper_halves, b), c.levels);
 }
 
-// Packs two blocks of 32 elements as group_quant.h says; `low` has the first 16 codes of
-// each, `high` the others.
 template <int kBitWidth>
-EPMC_AVX512 inline void StoreTwoBlocks(__m512i low, __m512i high, uint8_t* out) {
+EPMC_AVX512 inline void StoreFields(__m512i low, __m512i high, uint8_t* out) {
   if (kBitWidth == 8) {
     const __m256i a = _mm512_cvtepi16_epi8(low), b = _mm512_cvtepi16_epi8(high);
     __m128i* to = reinterpret_cast<__m128i*>(out);
@@ -155,9 +154,28 @@ EPMC_AVX512 inline void StoreTwoBlocks(__m512i low, __m512i high, uint8_t* out) 
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(halves));
 }
 
+// Packs block `block` of a group and the next as group_quant.h says; `low` has the first 16
+// codes of each, `high` the others.
+template <int kBitWidth>
+EPMC_AVX512 inline void StoreTwoBlocks(__m512i low, __m512i high, CodePlace<uint8_t> to,
+                                       int block) {
+  constexpr int kFieldBits = FieldBits(kBitWidth);
+  if (PlaneBits(kBitWidth)) {
+    const __m512i top = _mm512_set1_epi16(1 << kFieldBits);
+    const uint32_t low_bits = _mm512_test_epi16_mask(low, top);
+    const uint32_t high_bits = _mm512_test_epi16_mask(high, top);
+    const uint32_t words[] = {(low_bits & 0xffffu) | high_bits << 16,
+                              low_bits >> 16 | (high_bits & 0xffff0000u)};
+    memcpy(to.plane + 4 * block, words, sizeof(words));
+    low = _mm512_andnot_si512(top, low);
+    high = _mm512_andnot_si512(top, high);
+  }
+  if (kFieldBits) StoreFields<kFieldBits>(low, high, to.fields + block * 4 * kFieldBits);
+}
+
 // The codes of one block of 32 elements, the first 16 in `a`.
 template <int kBitWidth>
-EPMC_AVX512 inline void LoadBlock(const uint8_t* in, __m512i* a, __m512i* b) {
+EPMC_AVX512 inline void LoadFields(const uint8_t* in, __m512i* a, __m512i* b) {
   if (kBitWidth == 2) {
     const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(in));
     const __m256i low = _mm256_cvtepu8_epi32(bytes);
@@ -176,6 +194,21 @@ EPMC_AVX512 inline void LoadBlock(const uint8_t* in, __m512i* a, __m512i* b) {
   }
   *a = first;
   *b = _mm512_cvtepu8_epi32(_mm_loadu_si128(from + 1));
+}
+
+template <int kBitWidth>
+EPMC_AVX512 inline void LoadBlock(CodePlace<const uint8_t> from, int block, __m512i* a,
+                                  __m512i* b) {
+  constexpr int kFieldBits = FieldBits(kBitWidth);
+  *a = *b = _mm512_setzero_si512();
+  if (kFieldBits) LoadFields<kFieldBits>(from.fields + block * 4 * kFieldBits, a, b);
+  if (PlaneBits(kBitWidth)) {
+    uint32_t word;
+    memcpy(&word, from.plane + 4 * block, 4);
+    const __m512i top = _mm512_set1_epi32(1 << kFieldBits);
+    *a = _mm512_mask_or_epi32(*a, static_cast<__mmask16>(word), *a, top);
+    *b = _mm512_mask_or_epi32(*b, static_cast<__mmask16>(word >> 16), *b, top);
+  }
 }
 
 template <bool kBypass>
@@ -219,7 +252,7 @@ struct Simd {
 
   template <int kBitWidth, bool kStochastic, typename T>
   EPMC_AVX512 static void EncodeGroup(const T* x, int group_size, GroupScale scale,
-                                      uint32_t key, uint8_t* out) {
+                                      uint32_t key, CodePlace<uint8_t> to) {
     const EncodeConstants c = {_mm512_set1_ps(scale.lo),
                                _mm512_set1_ps(InverseStep16(scale.step)),
                                _mm512_set1_epi16((1 << kBitWidth) - 1)};
@@ -246,18 +279,18 @@ struct Simd {
                                 Scaled16(x + i + 32, c, dither[2]), c);
       const __m512i high = Codes(Scaled16(x + i + 16, c, dither[1]),
                                  Scaled16(x + i + 48, c, dither[3]), c);
-      StoreTwoBlocks<kBitWidth>(low, high, out + i * kBitWidth / 8);
+      StoreTwoBlocks<kBitWidth>(low, high, to, i / kBlock);
     }
   }
 
   template <int kBitWidth, bool kBypass, typename T>
-  EPMC_AVX512 static void DecodeGroup(const uint8_t* codes, int group_size,
+  EPMC_AVX512 static void DecodeGroup(CodePlace<const uint8_t> codes, int group_size,
                                       GroupScale scale, T* out) {
     const __m512 lo = _mm512_set1_ps(scale.lo);
     const __m512 step = _mm512_set1_ps(scale.step);
     for (int i = 0; i < group_size; i += kBlock) {
       __m512i a, b;
-      LoadBlock<kBitWidth>(codes + i * kBitWidth / 8, &a, &b);
+      LoadBlock<kBitWidth>(codes, i / kBlock, &a, &b);
       const __m512 low = _mm512_mul_ps(_mm512_cvtepi32_ps(a), step);
       const __m512 high = _mm512_mul_ps(_mm512_cvtepi32_ps(b), step);
       Store<kBypass>(_mm512_add_ps(lo, low), out + i);

@@ -5,6 +5,7 @@
 
 #include "xla_ffi/common/cuda_memory.h"
 #include "xla_ffi/group_quant/group_quant.h"
+#include "xla_ffi/group_quant/group_quant_lanes.h"
 #include "xla_ffi/group_quant/kernels_cuda.h"
 
 namespace epmc::group_quant {
@@ -31,50 +32,6 @@ __device__ __forceinline__ GroupPlace PlaceOf(uint32_t group, Groups groups,
   const int64_t first = in_row * group_size;
   const int64_t rest = row_elements - first;
   return {group, row, in_row, first, static_cast<int>(rest < group_size ? rest : group_size)};
-}
-
-// How the elements of a 16-byte load lie in the bytes of their block of 32: element p is
-// in byte p % kBlockBytes, and p / kBlockBytes codes are below it.
-template <typename T, int kBitWidth>
-struct LaneCodes {
-  static constexpr int kElements = Vector<T>::kElements;
-  static constexpr int kWords = kElements / 4;  // codes of one load, a byte each
-  static constexpr int kBlockBytes = 4 * kBitWidth;
-  static constexpr int kLanesPerBlock = kBlock / kElements;
-  static constexpr int kLanesPerBytes = kBlockBytes / kElements;  // lanes that share none
-
-  int block;  // of the group
-  int place;  // of the lane's first element, in its block
-
-  __device__ __forceinline__ explicit LaneCodes(int element)
-      : block(element / kBlock), place(element % kBlock) {}
-
-  __device__ __forceinline__ int byte() const {
-    return block * kBlockBytes + place % kBlockBytes;
-  }
-  __device__ __forceinline__ int shift() const { return place / kBlockBytes * kBitWidth; }
-  __device__ __forceinline__ bool writes() const { return place < kBlockBytes; }
-};
-
-// kWords words at once: 4 bytes, or 8.
-template <int kWords>
-__device__ __forceinline__ void StoreWords(const uint32_t* words, uint8_t* to) {
-  if (kWords == 1) {
-    *reinterpret_cast<uint32_t*>(to) = words[0];
-  } else {
-    __stwb(reinterpret_cast<uint2*>(to), uint2{words[0], words[kWords - 1]});
-  }
-}
-
-template <int kWords>
-__device__ __forceinline__ void LoadWords(const uint8_t* from, uint32_t* words) {
-  if (kWords == 1) {
-    words[0] = *reinterpret_cast<const uint32_t*>(from);
-  } else {
-    const uint2 pair = __ldg(reinterpret_cast<const uint2*>(from));
-    words[0] = pair.x;
-    words[kWords - 1] = pair.y;
-  }
 }
 
 // What turns an element into a code, the same for all elements of a group.
@@ -119,17 +76,11 @@ __device__ __forceinline__ void EncodeLoad(const Vector<T>& x, const Quantizer& 
   }
 }
 
-// Alignment bytes are zero: equal arrays have equal rows. Each part ends at a word.
-__device__ __forceinline__ void ZeroPadding(uint8_t* row, const RowLayout& layout,
-                                            int64_t codes_nbytes, int lane) {
-  const int64_t scales = 4 * layout.groups;
-  const int64_t begin[] = {codes_nbytes, layout.lo_offset + scales,
-                           layout.step_offset + scales};
-  const int64_t end[] = {layout.lo_offset, layout.step_offset, layout.nbytes};
+__device__ __forceinline__ void ZeroPadding(uint8_t* row, const RowPadding& padding, int lane) {
 #pragma unroll
-  for (int part = 0; part < 3; ++part) {
-    const int64_t at = begin[part] + 4 * lane;
-    if (at < end[part]) *reinterpret_cast<uint32_t*>(row + at) = 0;
+  for (int i = 0; i < RowPadding::kParts; ++i) {
+    const int64_t at = padding.begin[i] + 4 * lane;  // each part ends at a word
+    if (at < padding.end[i]) *reinterpret_cast<uint32_t*>(row + at) = 0;
   }
 }
 
@@ -167,10 +118,9 @@ __device__ __forceinline__ GroupScale ScaleOfGroup(const Vector<T>* loaded, int 
 // Encodes the group of this warp; returns its scale. Load j of lane l covers elements
 // (32 * j + l) * kElements ... of the group, so the loads touch each sector once.
 template <typename T, int kBitWidth, int kLoads, bool kStochastic>
-__device__ __forceinline__ GroupScale EncodeGroup(const T* x, uint8_t* codes,
+__device__ __forceinline__ GroupScale EncodeGroup(const T* x, CodePlace<uint8_t> to,
                                                   const GroupPlace& at, uint32_t seed,
                                                   bool is_aligned) {
-  using Codes = LaneCodes<T, kBitWidth>;
   constexpr int kElements = Vector<T>::kElements;
   const int lane = threadIdx.x % kWarpThreads;
   Vector<T> loaded[kLoads];
@@ -181,23 +131,17 @@ __device__ __forceinline__ GroupScale EncodeGroup(const T* x, uint8_t* codes,
   }
   const GroupScale scale = ScaleOfGroup<T, kLoads>(loaded, at.count, lane, kBitWidth);
   const Quantizer quantizer = QuantizerOf(scale, seed, at.group);
+  uint32_t top_bits[kLoads];
 #pragma unroll
   for (int j = 0; j < kLoads; ++j) {
     const int element = (j * kWarpThreads + lane) * kElements;
-    const Codes place(element);
-    uint32_t words[Codes::kWords];
-    EncodeLoad<T, kBitWidth, kStochastic>(loaded[j], quantizer, element, at.count, words);
-#pragma unroll
-    for (int k = 0; k < Codes::kWords; ++k) {
-      words[k] <<= place.shift();
-#pragma unroll
-      for (int d = Codes::kLanesPerBytes; d < Codes::kLanesPerBlock; d *= 2) {
-        words[k] |= __shfl_xor_sync(kAllLanes, words[k], d);
-      }
-    }
-    if (place.writes() && place.block * kBlock < at.count) {
-      StoreWords<Codes::kWords>(words, codes + place.byte());
-    }
+    uint32_t codes[kCodeWords<T>];
+    EncodeLoad<T, kBitWidth, kStochastic>(loaded[j], quantizer, element, at.count, codes);
+    top_bits[j] = BitsOfBytes<T>(codes, kBitWidth - 1);
+    StoreFields<T, kBitWidth>(codes, element, at.count, to.fields);
+  }
+  if constexpr (PlaneBits(kBitWidth)) {
+    StorePlane<T, kLoads>(top_bits, lane, at.count, to.plane);
   }
   return scale;
 }
@@ -214,36 +158,36 @@ __global__ void __launch_bounds__(kBlockThreads)
     const GroupPlace at = PlaceOf(group, groups, row_elements, group_size);
     uint8_t* row = rows + at.row * layout.nbytes;
     const GroupScale scale = EncodeGroup<T, kBitWidth, kLoads, kStochastic>(
-        x + at.row * row_elements + at.first, row + at.first * kBitWidth / 8, at, seed,
-        is_aligned);
+        x + at.row * row_elements + at.first, CodesAt(row, layout, at.first, kBitWidth), at,
+        seed, is_aligned);
     if (lane == 0) {
       scales[warp] = scale.lo;
       scales[kBlockWarps + warp] = scale.step;
     }
-    if (at.in_row == 0) ZeroPadding(row, layout, NumBlocks(row_elements) * 4 * kBitWidth, lane);
+    if (at.in_row == 0) ZeroPadding(row, PaddingOf(layout, row_elements, kBitWidth), lane);
   }
   __syncthreads();
   uint8_t* to = ScaleOfThread(rows, layout, groups);
   if (to != nullptr) *reinterpret_cast<float*>(to) = scales[threadIdx.x];
 }
 
-// Decodes the group of this warp from `words`, the codes of its loads.
+// Decodes the group of this warp from the fields of its loads and its word of the plane.
 template <typename T, int kBitWidth, int kLoads>
-__device__ __forceinline__ void DecodeGroup(
-    const uint32_t (*words)[LaneCodes<T, kBitWidth>::kWords], GroupScale scale, T* x,
-    int count, bool is_aligned) {
-  using Codes = LaneCodes<T, kBitWidth>;
+__device__ __forceinline__ void DecodeGroup(const uint32_t (*fields)[kCodeWords<T>],
+                                            uint32_t plane_word, GroupScale scale, T* x,
+                                            int count, bool is_aligned) {
   constexpr int kElements = Vector<T>::kElements;
-  constexpr uint32_t kLevels = (1 << kBitWidth) - 1;
+  constexpr int kFieldBits = FieldBits(kBitWidth);
   const int lane = threadIdx.x % kWarpThreads;
 #pragma unroll
   for (int j = 0; j < kLoads; ++j) {
     const int element = (j * kWarpThreads + lane) * kElements;
-    const int shift = Codes(element).shift();
+    const uint32_t top_bits = TopBits<T, kBitWidth>(plane_word, j, lane);
     Vector<T> vector;
 #pragma unroll
     for (int i = 0; i < kElements; ++i) {
-      const uint32_t code = words[j][i / 4] >> (shift + i % 4 * 8) & kLevels;
+      const uint32_t code = FieldOf<T, kFieldBits>(fields[j], element, i) |
+                            (top_bits >> i & PlaneBits(kBitWidth)) << kFieldBits;
       FromFloat(DecodeOne(code, scale), &vector.elements[i]);
     }
     StoreVector(vector, x + element, count - element, is_aligned);
@@ -254,30 +198,30 @@ template <typename T, int kBitWidth, int kLoads>
 __global__ void __launch_bounds__(kBlockThreads)
     DecodeKernel(const uint8_t* __restrict__ rows, T* __restrict__ x, int64_t row_elements,
                  RowLayout layout, int group_size, Groups groups, bool is_aligned) {
-  using Codes = LaneCodes<T, kBitWidth>;
   EPMC_SHARED(float, scales, 2 * kBlockWarps);
   const int warp = threadIdx.x / kWarpThreads;
   const int lane = threadIdx.x % kWarpThreads;
   const uint32_t group = blockIdx.x * kBlockWarps + warp;
   const bool has_group = group < groups.count;
   const GroupPlace at = PlaceOf(has_group ? group : 0, groups, row_elements, group_size);
-  const uint8_t* codes = rows + at.row * layout.nbytes + at.first * kBitWidth / 8;
+  const auto codes = CodesAt(rows + at.row * layout.nbytes, layout, at.first, kBitWidth);
   // All loads before the barrier: codes and scales arrive together.
-  uint32_t words[kLoads][Codes::kWords] = {};
+  const int count = has_group ? at.count : 0;
+  uint32_t fields[kLoads][kCodeWords<T>] = {};
 #pragma unroll
   for (int j = 0; j < kLoads; ++j) {
-    const Codes place((j * kWarpThreads + lane) * Vector<T>::kElements);
-    if (has_group && place.block * kBlock < at.count) {
-      LoadWords<Codes::kWords>(codes + place.byte(), words[j]);
-    }
+    const int element = (j * kWarpThreads + lane) * Vector<T>::kElements;
+    LoadFields<T, kBitWidth>(codes.fields, element, count, fields[j]);
   }
+  uint32_t plane_word = 0;
+  if (PlaneBits(kBitWidth)) plane_word = LoadPlane<T, kLoads>(codes.plane, lane, count);
   const uint8_t* from = ScaleOfThread(rows, layout, groups);
   if (from != nullptr) scales[threadIdx.x] = *reinterpret_cast<const float*>(from);
   __syncthreads();
   if (!has_group) return;
   const GroupScale scale = {scales[warp], scales[kBlockWarps + warp]};
-  DecodeGroup<T, kBitWidth, kLoads>(
-      words, scale, x + at.row * row_elements + at.first, at.count, is_aligned);
+  DecodeGroup<T, kBitWidth, kLoads>(fields, plane_word, scale,
+                                    x + at.row * row_elements + at.first, count, is_aligned);
 }
 
 // --- From run-time values to template arguments -----------------------------------------
@@ -301,8 +245,12 @@ void WithLoads(const Format& format, const Body& body) {
 template <typename T, typename Body>
 void WithWidth(const Format& format, const Body& body) {
   switch (format.bit_width) {
+    case 1:
+      return WithLoads<T, 1>(format, body);
     case 2:
       return WithLoads<T, 2>(format, body);
+    case 3:
+      return WithLoads<T, 3>(format, body);
     case 4:
       return WithLoads<T, 4>(format, body);
     default:

@@ -33,7 +33,7 @@ void TestFormat(const std::string& where, emulator::Shape shape, FloatType type,
 
 void TestShape(const std::string& where, emulator::Shape shape) {
   for (FloatType type : {FloatType::kF32, FloatType::kBf16, FloatType::kF16}) {
-    for (int bit_width : {2, 4, 8}) {
+    for (int bit_width : {1, 2, 3, 4, 8}) {
       TestFormat(where, shape, type, {bit_width, 256, true, 77}, true);
       TestFormat(where, shape, type, {bit_width, 256, false, 0}, false);
       TestFormat(where, shape, type, {bit_width, 96, true, 5}, false);

@@ -22,8 +22,8 @@ struct DecodeCall {
 };
 
 inline ffi::Error CheckFormat(const char* target, int64_t bit_width, int64_t group_size) {
-  if (bit_width != 2 && bit_width != 4 && bit_width != 8) {
-    return InvalidArgument(target, "bit_width", bit_width, "2, 4 or 8");
+  if (bit_width != 8 && (bit_width < 1 || bit_width > 4)) {
+    return InvalidArgument(target, "bit_width", bit_width, "1, 2, 3, 4 or 8");
   }
   if (group_size % kBlock != 0 || group_size < kMinGroupSize || group_size > kMaxGroupSize) {
     return InvalidArgument(target, "group_size", group_size, "a multiple of 32 up to 1024");

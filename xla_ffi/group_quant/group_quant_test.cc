@@ -31,7 +31,7 @@ void TestInverseStep() {
 }
 
 void TestScale() {
-  for (int bit_width : {2, 4, 8}) {
+  for (int bit_width : {1, 2, 3, 4, 8}) {
     const int levels = (1 << bit_width) - 1;
     const GroupScale scale = ScaleBetween(-1.3f, 2.7f, bit_width);
     EPMC_CHECK(scale.lo == -1.3f && (FloatBits(scale.step) & 0xffu) == 0);
@@ -119,7 +119,7 @@ void TestNonFiniteGroupsDecodeToNan() {
 void TestBypassingTheCache() {
   const int64_t elements = 1024 + 32;  // four groups and a tail, whole cache lines
   const auto x = ConvertedTo<F32>(MixedFloats(3 * elements, 9));
-  for (int bit_width : {2, 4, 8}) {
+  for (int bit_width : {1, 2, 3, 4, 8}) {
     const Format format{bit_width, 256, false, 0};
     const auto encoded = Encode(x, elements, format, BestIsa());
     const auto expected = Decode<F32>(encoded, x.size(), elements, format, BestIsa());
@@ -150,7 +150,7 @@ void TestAnyBits() {
   }
   const std::vector<T> converted = ConvertedTo<T>(x);
   for (bool is_stochastic : {false, true}) {
-    for (int bit_width : {2, 4, 8}) {
+    for (int bit_width : {1, 2, 3, 4, 8}) {
       const Format format{bit_width, kElements, is_stochastic, 3};
       const auto encoded = Encode(converted, kElements * kGroups, format, Isa::kBaseline);
       for (Isa isa : RunnableIsas()) {
@@ -190,7 +190,7 @@ int main() {
   epmc::group_quant::TestAnyBits<epmc::F32>();
   epmc::group_quant::TestAnyBits<epmc::Bf16>();
   epmc::group_quant::TestAnyBits<epmc::F16>();
-  for (int bit_width : {2, 4, 8}) {
+  for (int bit_width : {1, 2, 3, 4, 8}) {
     for (int group_size : {32, 256, 1024}) {
       for (int64_t elements : {1, 33, 256, 1000, 2048}) {
         for (bool is_stochastic : {false, true}) {
