@@ -7,6 +7,7 @@ namespace {
 
 constexpr char kEncodeTarget[] = "epmc_sparse_fixed_rate_encode";
 constexpr char kDecodeTarget[] = "epmc_sparse_fixed_rate_decode";
+constexpr char kMaskTarget[] = "epmc_sparse_fixed_rate_mask";
 
 ffi::Error CheckFormat(const char* target, int64_t group_size, int64_t payload_nbytes) {
   const bool is_power = group_size > 0 && (group_size & (group_size - 1)) == 0;
@@ -57,10 +58,31 @@ ffi::Error Decode(ffi::ThreadPool pool, ffi::Buffer<ffi::U8> encoded, ffi::Remai
                            group_size, payload_nbytes);
   if (error.failure()) return error;
   const Format format{static_cast<int>(group_size), payload_nbytes};
-  const DecodeArgs args{encoded.typed_data(), x->untyped_data(),
-                        *AsFloatType(x->element_type()), rows.elements, format};
+  DecodeArgs args{encoded.typed_data(), x->untyped_data(), *AsFloatType(x->element_type()),
+                  rows.elements, format};
+  args.bypass_cache = x->size_bytes() >= kCacheNbytes;
   ParallelFor(pool, rows.count * LayoutOf(rows.elements, format).pools, x->size_bytes(),
               [&](UnitRange pools) { DecodeOnHost(args, pools); });
+  return ffi::Error::Success();
+}
+
+ffi::Error Mask(ffi::ThreadPool pool, ffi::Buffer<ffi::U8> encoded, ffi::RemainingArgs,
+                ffi::ResultBuffer<ffi::PRED> mask, int64_t group_size, int64_t payload_nbytes,
+                int64_t value_bits) {
+  ffi::Error error = CheckFormat(kMaskTarget, group_size, payload_nbytes);
+  if (error.failure()) return error;
+  if (value_bits != 16 && value_bits != 32) {
+    return InvalidArgument(kMaskTarget, "value_bits", value_bits, "16 or 32");
+  }
+  const Rows rows = RowsOf(mask->dimensions());
+  const Format format{static_cast<int>(group_size), payload_nbytes};
+  const RowLayout layout = LayoutOf(rows.elements, format);
+  error = CheckRowsBuffer(kMaskTarget, encoded.dimensions(), rows, layout.nbytes);
+  if (error.failure()) return error;
+  const MaskArgs args{encoded.typed_data(), static_cast<uint8_t*>(mask->untyped_data()),
+                      static_cast<int>(value_bits), rows.elements, format};
+  ParallelFor(pool, rows.count * layout.pools, mask->size_bytes(),
+              [&](UnitRange pools) { MaskOnHost(args, pools); });
   return ffi::Error::Success();
 }
 
@@ -85,3 +107,13 @@ EPMC_DEFINE_TARGET(epmc_sparse_fixed_rate_decode, epmc::sparse_fixed_rate::Decod
                        .Ret<xla::ffi::AnyBuffer>()
                        .Attr<int64_t>("group_size")
                        .Attr<int64_t>("payload_nbytes"));
+
+EPMC_DEFINE_TARGET(epmc_sparse_fixed_rate_mask, epmc::sparse_fixed_rate::Mask,
+                   xla::ffi::Ffi::Bind()
+                       .Ctx<xla::ffi::ThreadPool>()
+                       .Arg<xla::ffi::Buffer<xla::ffi::U8>>()
+                       .RemainingArgs()
+                       .Ret<xla::ffi::Buffer<xla::ffi::PRED>>()
+                       .Attr<int64_t>("group_size")
+                       .Attr<int64_t>("payload_nbytes")
+                       .Attr<int64_t>("value_bits"));
