@@ -19,10 +19,9 @@ struct Avx2Line {
     uint32_t word[2];
     memcpy(word, words, sizeof(word));
     const __m256i one = _mm256_set1_epi8(1);
-    for (int i = 0; i < 2; ++i) {
-      const __m256i bools = _mm256_and_si256(avx2::BytesOf(word[i]), one);
-      avx2::StoreHalfLine<kBypass>(bools, x + 32 * i);
-    }
+    const __m256i low = _mm256_and_si256(avx2::BytesOf(word[0]), one);
+    const __m256i high = _mm256_and_si256(avx2::BytesOf(word[1]), one);
+    avx2::StoreLine<kBypass>(low, high, x);
   }
 };
 

@@ -15,13 +15,17 @@ EPMC_AVX2 inline __m256i Load(const void* x) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(x));
 }
 
-// 32 bytes. If they bypass the cache, they are half a line: the other half comes next.
+// 64 bytes, a whole cache line if they bypass the cache. Both halves at once: with other
+// stores between them, Zen 5 writes half lines to memory, at a twentieth of the speed.
 template <bool kBypass>
-EPMC_AVX2 inline void StoreHalfLine(__m256i x, void* out) {
+EPMC_AVX2 inline void StoreLine(__m256i low, __m256i high, void* out) {
+  __m256i* to = static_cast<__m256i*>(out);
   if (kBypass) {
-    _mm256_stream_si256(static_cast<__m256i*>(out), x);
+    _mm256_stream_si256(to, low);
+    _mm256_stream_si256(to + 1, high);
   } else {
-    _mm256_storeu_si256(static_cast<__m256i*>(out), x);
+    _mm256_storeu_si256(to, low);
+    _mm256_storeu_si256(to + 1, high);
   }
 }
 

@@ -17,12 +17,16 @@ constexpr int kLineNbytes = 64;
 // this far ahead: BitMask encodes at 2.0 times memcpy in place of 1.75 (Zen 5).
 constexpr int kLinesAheadNbytes = 6144;
 
-// Asks for the lines of the block that is kLinesAheadNbytes behind `x`, wherever that is:
-// no prefetch faults.
+// Asks for the lines of `nbytes` bytes that are kLinesAheadNbytes behind `x`, wherever that
+// is: no prefetch faults.
+EPMC_HD void PrefetchBytes(const void* x, int nbytes) {
+  const char* ahead = static_cast<const char*>(x) + kLinesAheadNbytes;
+  for (int i = 0; i < nbytes; i += kLineNbytes) __builtin_prefetch(ahead + i);
+}
+
 template <typename T>
 EPMC_HD void PrefetchBlock(const T* x) {
-  const char* ahead = reinterpret_cast<const char*>(x) + kLinesAheadNbytes;
-  for (unsigned i = 0; i < kBlock * sizeof(T); i += kLineNbytes) __builtin_prefetch(ahead + i);
+  PrefetchBytes(x, kBlock * sizeof(T));
 }
 
 // Whether `out`, written from here on in whole lines, may be written past the cache.
