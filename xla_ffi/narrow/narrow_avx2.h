@@ -69,27 +69,66 @@ EPMC_AVX2 inline __m256i Load(const F16* x) {
   return _mm256_castps_si256(_mm256_cvtph_ps(LoadHalves(x)));
 }
 
-// `EncodeOne` of finite numbers, 32 bits each.
+// The magnitudes of 32 elements, 8 in each vector, in an order that `InOrder` undoes.
+struct Magnitudes {
+  __m256i bits[4];
+};
+
+template <typename T>
+EPMC_AVX2 inline Magnitudes MagnitudesOf(const T* x) {
+  Magnitudes m;
+  for (int i = 0; i < 4; ++i) {
+    m.bits[i] = _mm256_and_si256(Load(x + 8 * i), _mm256_set1_epi32(0x7fffffff));
+  }
+  return m;
+}
+
+EPMC_AVX2 inline Magnitudes MagnitudesOf(const Bf16* x) {
+  const __m256i zero = _mm256_setzero_si256();
+  Magnitudes m;
+  for (int i = 0; i < 2; ++i) {
+    const __m256i halves = _mm256_and_si256(LoadBits(x + 16 * i), _mm256_set1_epi16(0x7fff));
+    m.bits[2 * i] = _mm256_unpacklo_epi16(zero, halves);
+    m.bits[2 * i + 1] = _mm256_unpackhi_epi16(zero, halves);
+  }
+  return m;
+}
+
+// Of bytes as two packs leave them.
+template <typename T>
+EPMC_AVX2 inline __m256i InOrder(__m256i bytes, T) {
+  return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+EPMC_AVX2 inline __m256i InOrder(__m256i bytes, Bf16) {
+  return _mm256_permute4x64_epi64(bytes, 0xd8);
+}
+
+// The steps of `Rounding`, the last one excepted, in the lowest byte of each number.
 template <typename As>
-EPMC_AVX2 inline __m256i Encode8(__m256i bits, __m256 inverse) {
-  constexpr int kShift = kFloatMantissaBits - As::kMantissaBits;
-  const __m256i least =
-      _mm256_set1_epi32((kFloatBias + 1 - As::kBias) << kFloatMantissaBits);
+EPMC_AVX2 inline __m256i Rounded(__m256i magnitude, __m256 inverse) {
+  using R = Rounding<As>;
+  const __m256 y = _mm256_mul_ps(_mm256_castsi256_ps(magnitude), inverse);
   const __m256i exponent_mask = _mm256_set1_epi32(static_cast<int>(kExponentMask));
-  const __m256i is_small =
-      _mm256_cmpeq_epi32(_mm256_and_si256(bits, exponent_mask), _mm256_setzero_si256());
-  const __m256i magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff));
-  const __m256 flushed = _mm256_castsi256_ps(_mm256_andnot_si256(is_small, magnitude));
-  const __m256 y = _mm256_mul_ps(flushed, inverse);
   const __m256i own = _mm256_and_si256(_mm256_castps_si256(y), exponent_mask);
-  const __m256i binade = _mm256_max_epu32(own, least);
-  const __m256i power =
-      _mm256_add_epi32(binade, _mm256_set1_epi32(kShift << kFloatMantissaBits));
+  const __m256i binade = _mm256_max_epi32(own, _mm256_set1_epi32(R::kLeast));
+  const __m256i power = _mm256_add_epi32(binade, _mm256_set1_epi32(R::kPower));
   const __m256 sum = _mm256_add_ps(y, _mm256_castsi256_ps(power));
-  const __m256i units = _mm256_sub_epi32(_mm256_castps_si256(sum), power);
-  const __m256i first = _mm256_srli_epi32(_mm256_sub_epi32(binade, least), kShift);
-  const __m256i sign = _mm256_and_si256(_mm256_srli_epi32(bits, 24), _mm256_set1_epi32(0x80));
-  return _mm256_or_si256(sign, _mm256_add_epi32(first, units));
+  const __m256i code =
+      _mm256_add_epi32(_mm256_castps_si256(sum), _mm256_srli_epi32(binade, R::kShift));
+  return _mm256_and_si256(code, _mm256_set1_epi32(0xff));
+}
+
+// Bytes that have the signs of a block's elements: saturation keeps them.
+EPMC_AVX2 inline __m256i SignedBytes(const F32* x) {
+  const __m256i low = _mm256_packs_epi32(LoadBits(x), LoadBits(x + 8));
+  const __m256i high = _mm256_packs_epi32(LoadBits(x + 16), LoadBits(x + 24));
+  return InOrder(_mm256_packs_epi16(low, high), F32{});
+}
+
+template <typename Half>
+EPMC_AVX2 inline __m256i SignedBytes(const Half* x) {
+  return _mm256_permute4x64_epi64(_mm256_packs_epi16(LoadBits(x), LoadBits(x + 16)), 0xd8);
 }
 
 // The lower 16 bits, unsigned, of 16 numbers that have no others.
@@ -176,13 +215,16 @@ struct Simd {
   EPMC_AVX2 static void Encode(const T* x, int count, int exponent, uint8_t* values) {
     const __m256 inverse = _mm256_set1_ps(InverseScale(exponent));
     for (int i = 0; i < count; i += 32) {
-      __m256i codes[4];
-      for (int j = 0; j < 4; ++j) codes[j] = Encode8<As>(Load(x + i + 8 * j), inverse);
-      const __m256i mixed = _mm256_packus_epi16(_mm256_packus_epi32(codes[0], codes[1]),
-                                                _mm256_packus_epi32(codes[2], codes[3]));
-      const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+      const Magnitudes m = MagnitudesOf(x + i);
+      __m256i rounded[4];
+      for (int j = 0; j < 4; ++j) rounded[j] = Rounded<As>(m.bits[j], inverse);
+      const __m256i mixed = _mm256_packus_epi16(_mm256_packus_epi32(rounded[0], rounded[1]),
+                                                _mm256_packus_epi32(rounded[2], rounded[3]));
+      const __m256i codes =
+          _mm256_sub_epi8(InOrder(mixed, T{}), _mm256_set1_epi8(Rounding<As>::kFirst));
+      const __m256i sign = _mm256_and_si256(SignedBytes(x + i), _mm256_set1_epi8(INT8_MIN));
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(values + i),
-                          _mm256_permutevar8x32_epi32(mixed, in_order));
+                          _mm256_or_si256(codes, sign));
     }
   }
 

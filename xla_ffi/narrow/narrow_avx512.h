@@ -62,26 +62,31 @@ EPMC_AVX512 inline __m512i Load(const F16* x) {
   return _mm512_castps_si512(_mm512_cvtph_ps(half));
 }
 
-// `EncodeOne` of finite numbers.
+// The elements of a block that have a sign, one bit each.
+EPMC_AVX512 inline __mmask32 SignsOf(const F32* x) {
+  const uint32_t low = _mm512_movepi32_mask(_mm512_loadu_si512(x));
+  const uint32_t high = _mm512_movepi32_mask(_mm512_loadu_si512(x + 16));
+  return low | high << 16;
+}
+
+template <typename Half>
+EPMC_AVX512 inline __mmask32 SignsOf(const Half* x) {
+  return _mm512_movepi16_mask(_mm512_loadu_si512(x));
+}
+
+// The steps of `Rounding`, the last one excepted.
 template <typename As>
-EPMC_AVX512 inline __m128i Encode16(__m512i bits, __m512 inverse) {
-  constexpr int kShift = kFloatMantissaBits - As::kMantissaBits;
-  constexpr int kLeast = (kFloatBias + 1 - As::kBias) << kFloatMantissaBits;
+EPMC_AVX512 inline __m128i Rounded(__m512i bits, __m512 inverse) {
+  using R = Rounding<As>;
+  const __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff));
+  const __m512 y = _mm512_mul_ps(_mm512_castsi512_ps(magnitude), inverse);
   const __m512i exponent_mask = _mm512_set1_epi32(static_cast<int>(kExponentMask));
-  const __mmask16 is_normal = _mm512_test_epi32_mask(bits, exponent_mask);
-  const __m512 magnitude =
-      _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)));
-  const __m512 y = _mm512_maskz_mul_ps(is_normal, magnitude, inverse);
   const __m512i own = _mm512_and_si512(_mm512_castps_si512(y), exponent_mask);
-  const __m512i binade = _mm512_max_epu32(own, _mm512_set1_epi32(kLeast));
-  const __m512i power =
-      _mm512_add_epi32(binade, _mm512_set1_epi32(kShift << kFloatMantissaBits));
+  const __m512i binade = _mm512_max_epi32(own, _mm512_set1_epi32(R::kLeast));
+  const __m512i power = _mm512_add_epi32(binade, _mm512_set1_epi32(R::kPower));
   const __m512 sum = _mm512_add_ps(y, _mm512_castsi512_ps(power));
-  const __m512i units = _mm512_sub_epi32(_mm512_castps_si512(sum), power);
-  const __m512i first =
-      _mm512_srli_epi32(_mm512_sub_epi32(binade, _mm512_set1_epi32(kLeast)), kShift);
-  const __m512i sign = _mm512_and_si512(_mm512_srli_epi32(bits, 24), _mm512_set1_epi32(0x80));
-  return _mm512_cvtepi32_epi8(_mm512_or_si512(sign, _mm512_add_epi32(first, units)));
+  return _mm512_cvtepi32_epi8(
+      _mm512_add_epi32(_mm512_castps_si512(sum), _mm512_srli_epi32(binade, R::kShift)));
 }
 
 // Codes as the bits of float16, which has the exponent of e5m2, and one bit more than that
@@ -144,9 +149,14 @@ struct Simd {
   template <typename As, typename T>
   EPMC_AVX512 static void Encode(const T* x, int count, int exponent, uint8_t* values) {
     const __m512 inverse = _mm512_set1_ps(InverseScale(exponent));
-    for (int i = 0; i < count; i += 16) {
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(values + i),
-                       Encode16<As>(Load(x + i), inverse));
+    for (int i = 0; i < count; i += 32) {
+      const __m256i low = _mm256_castsi128_si256(Rounded<As>(Load(x + i), inverse));
+      const __m128i high = Rounded<As>(Load(x + i + 16), inverse);
+      const __m256i codes = _mm256_sub_epi8(_mm256_inserti128_si256(low, high, 1),
+                                            _mm256_set1_epi8(Rounding<As>::kFirst));
+      const __m256i sign = _mm256_maskz_set1_epi8(SignsOf(x + i), INT8_MIN);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(values + i),
+                          _mm256_or_si256(codes, sign));
     }
   }
 

@@ -114,8 +114,10 @@ struct SimdGroup {
     if constexpr (As::kHasScale) {
       const int whole = count % kBlock == 0 ? static_cast<int>(count) : 0;
       const GroupRange range = Simd::Range(x, whole);
-      if (whole == 0 || !range.is_finite) return EncodeGroup(As{}, x, count, values, exponent);
-      const int chosen = ExponentOf<As>(range.largest);
+      const int chosen = range.is_finite ? ExponentOf<As>(range.largest) : 0;
+      if (whole == 0 || !FlushesByRounding<As>(chosen, range.largest)) {
+        return EncodeGroup(As{}, x, count, values, exponent);
+      }
       Simd::template Encode<As>(x, whole, chosen, values);
       *exponent = static_cast<uint8_t>(chosen);
     } else {

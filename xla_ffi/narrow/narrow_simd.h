@@ -15,6 +15,26 @@ struct GroupRange {
   bool is_finite;
 };
 
+// Numbers below 2^-126 count as 0, and of most groups need not be set to it: with an exponent
+// above the least one, they are less than half of the smallest value.
+template <typename As>
+EPMC_HD bool FlushesByRounding(int exponent, uint32_t largest) {
+  return exponent > kMinExponent<As> || largest == 0;
+}
+
+// `EncodeOne` of finite numbers, in fewer steps: the lowest 8 bits of
+//
+//   bits(y + power) + (binade >> kShift) - kFirst,
+//
+// without the sign. The power of two and the binade have no bits as low as these.
+template <typename As>
+struct Rounding {
+  static constexpr int kShift = kFloatMantissaBits - As::kMantissaBits;
+  static constexpr int kLeast = (kFloatBias + 1 - As::kBias) << kFloatMantissaBits;
+  static constexpr int kPower = kShift << kFloatMantissaBits;  // beyond the binade
+  static constexpr int8_t kFirst = static_cast<int8_t>(kLeast >> kShift & 0xff);
+};
+
 // Whether a group's largest value fits into the array's type without a clamp: that value is
 // 1.75 * 2^kTopExponent in both formats.
 template <typename As, typename T>
