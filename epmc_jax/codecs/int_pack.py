@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from epmc_jax._codec import AbstractCodec, Kernel, round16, split_rows
 from epmc_jax.codecs._rows import (
@@ -34,10 +35,11 @@ def bits_for(num_values: int) -> int:
 class IntPack(AbstractCodec):
     """Keeps integers from 0 to `num_values - 1` in `w = bits_for(num_values)` bits.
 
-    Exact for values in that range; of others the lowest `w` bits are kept. Takes
-    integers of 8 to 32 bits. A row of `n` elements is `ceil(n / 32)` blocks of `w`
-    little endian 32-bit words: bit i of word k is bit k of element i. Rows are padded
-    to 16 bytes. Raises: `ValueError` if `num_values` is not from 1 to 2^32.
+    Exact for values in that range; of others, negative ones included, the lowest `w`
+    bits are kept, zeros where the type has fewer. Takes integers of 8 to 32 bits. A row
+    of `n` elements is `ceil(n / 32)` blocks of `w` little endian 32-bit words: bit i of
+    word k is bit k of element i. Rows are padded to 16 bytes. Raises: `ValueError` if
+    `num_values` is not from 1 to 2^32.
     """
 
     keeps_decision: ClassVar[bool] = True
@@ -69,7 +71,9 @@ class IntPack(AbstractCodec):
         return Kernel("epmc_int_pack_decode", {"bit_width": np.int64(self.bit_width)})
 
     def encode_reference(self, x: jax.Array) -> jax.Array:
-        return join_parts([pack_planes(as_blocks(as_rows(x)), self.bit_width)])
+        # As unsigned integers first: converted, a negative number gets more bits.
+        bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
+        return join_parts([pack_planes(as_blocks(as_rows(bits)), self.bit_width)])
 
     def decode_reference(
         self, rows: jax.Array, shape: tuple[int, ...], dtype: Any

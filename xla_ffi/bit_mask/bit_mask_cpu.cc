@@ -1,8 +1,10 @@
 #include <cstring>
 
 #include "xla_ffi/bit_mask/bit_mask.h"
+#include "xla_ffi/bit_mask/bit_mask_x86.h"
 #include "xla_ffi/bit_mask/kernels.h"
 #include "xla_ffi/common/byte_plane.h"
+#include "xla_ffi/common/cache_lines.h"
 #include "xla_ffi/common/row_span.h"
 
 namespace epmc::bit_mask {
@@ -26,6 +28,7 @@ struct EncodeKernel {
       const T* x = static_cast<const T*>(args.x) + span.row * args.row_elements +
                    span.block * kBlock;
       for (int64_t i = 0; i < span.full_blocks; ++i) {
+        PrefetchBlock(x + i * kBlock);
         const uint32_t word = PackBlock(x + i * kBlock, kBlock);
         memcpy(words + 4 * i, &word, 4);
       }
@@ -42,6 +45,47 @@ struct EncodeKernel {
   }
 };
 
+EPMC_HD void UnpackBlock(const uint8_t* from, int count, uint8_t* x) {
+  uint32_t word;
+  memcpy(&word, from, 4);
+  for (int i = 0; i < count; ++i) x[i] = BitOf(word, i);
+}
+
+// How whole blocks are decoded: as everywhere.
+struct AnyBlocks {
+  EPMC_HD static void Decode(const uint8_t* words, int64_t blocks, uint8_t* x, bool) {
+    for (int64_t i = 0; i < blocks; ++i) UnpackBlock(words + 4 * i, kBlock, x + i * kBlock);
+  }
+};
+
+#if defined(__x86_64__)
+
+// Two blocks are a line of booleans. A range may start in the middle of one.
+template <typename Line>
+struct PairsOfBlocks {
+  EPMC_HD static void Decode(const uint8_t* words, int64_t blocks, uint8_t* x, bool bypass) {
+    const int64_t head = blocks > 0 && bypass && StartsLine(x + kBlock);
+    AnyBlocks::Decode(words, head, x, false);
+    if (bypass && StartsLine(x + head * kBlock)) {
+      DecodePairs<true>(words + 4 * head, blocks - head, x + head * kBlock);
+    } else {
+      DecodePairs<false>(words + 4 * head, blocks - head, x + head * kBlock);
+    }
+  }
+
+  template <bool kBypass>
+  EPMC_HD static void DecodePairs(const uint8_t* words, int64_t blocks, uint8_t* x) {
+    const int64_t even = blocks & ~int64_t{1};
+    for (int64_t i = 0; i < even; i += 2) {
+      Line::template Decode<kBypass>(words + 4 * i, x + i * kBlock);
+    }
+    AnyBlocks::Decode(words + 4 * even, blocks - even, x + even * kBlock, false);
+  }
+};
+
+#endif  // defined(__x86_64__)
+
+template <typename Blocks>
 struct DecodeKernel {
   EPMC_HD static void Run(const DecodeArgs& args, const UnitRange& range) {
     const int64_t row_nbytes = RowNbytes(args.row_elements);
@@ -49,18 +93,14 @@ struct DecodeKernel {
       const RowSpan span = NextSpan(unit, range.last, args.row_elements);
       const uint8_t* words = args.rows + span.row * row_nbytes + 4 * span.block;
       uint8_t* x = args.x + span.row * args.row_elements + span.block * kBlock;
-      uint32_t word;
-      for (int64_t block = 0; block < span.full_blocks; ++block) {
-        memcpy(&word, words + 4 * block, 4);
-        for (int i = 0; i < kBlock; ++i) x[block * kBlock + i] = BitOf(word, i);
-      }
+      Blocks::Decode(words, span.full_blocks, x, args.bypass_cache);
       if (span.tail_elements > 0) {
-        memcpy(&word, words + 4 * span.full_blocks, 4);
-        uint8_t* tail = x + span.full_blocks * kBlock;
-        for (int i = 0; i < span.tail_elements; ++i) tail[i] = BitOf(word, i);
+        UnpackBlock(words + 4 * span.full_blocks, span.tail_elements,
+                    x + span.full_blocks * kBlock);
       }
       unit = span.next;
     }
+    if (args.bypass_cache) FinishStreaming();
   }
 };
 
@@ -80,7 +120,13 @@ void EncodeOnHost(const EncodeArgs& args, UnitRange blocks, Isa isa) {
 }
 
 void DecodeOnHost(const DecodeArgs& args, UnitRange blocks, Isa isa) {
-  RunOn<DecodeKernel>(isa, args, blocks);
+#if defined(__x86_64__)
+  if (isa >= Isa::kAvx512) {
+    return RunAvx512<DecodeKernel<PairsOfBlocks<Avx512Line>>>(args, blocks);
+  }
+  if (isa == Isa::kAvx2) return RunAvx2<DecodeKernel<PairsOfBlocks<Avx2Line>>>(args, blocks);
+#endif
+  RunOn<DecodeKernel<AnyBlocks>>(isa, args, blocks);
 }
 
 }  // namespace epmc::bit_mask

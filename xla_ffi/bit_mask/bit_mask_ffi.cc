@@ -1,5 +1,6 @@
 #include "xla_ffi/bit_mask/bit_mask_ffi.h"
 
+#include "xla_ffi/ffi/cache.h"
 #include "xla_ffi/ffi/parallel.h"
 
 namespace epmc::bit_mask {
@@ -17,8 +18,10 @@ ffi::Error Decode(ffi::ThreadPool pool, ffi::Buffer<ffi::U8> encoded, ffi::Remai
                   ffi::ResultBuffer<ffi::PRED> x) {
   const ffi::ErrorOr<DecodeCall> call = CheckDecode(encoded, x);
   if (call.has_error()) return call.error();
-  ParallelFor(pool, call->num_rows * NumBlocks(call->args.row_elements), x->size_bytes(),
-              [&](UnitRange blocks) { DecodeOnHost(call->args, blocks); });
+  DecodeArgs args = call->args;
+  args.bypass_cache = BypassesCache(x->size_bytes());
+  ParallelFor(pool, call->num_rows * NumBlocks(args.row_elements), x->size_bytes(),
+              [&](UnitRange blocks) { DecodeOnHost(args, blocks); });
   return ffi::Error::Success();
 }
 

@@ -44,6 +44,29 @@ void TestRoundTrip(ElementType type, int64_t rows, int64_t elements) {
   }
 }
 
+// Wherever in a cache line the booleans start, and whether they are written past the cache.
+void TestPlaces(int64_t rows, int64_t elements) {
+  std::vector<uint8_t> encoded(rows * RowNbytes(elements));
+  for (size_t i = 0; i < encoded.size(); ++i) encoded[i] = static_cast<uint8_t>(Mix(i));
+  const int64_t units = rows * NumBlocks(elements);
+  for (Isa isa : RunnableIsas()) {
+    for (size_t offset : {0, 5, 32, 63}) {
+      for (bool bypass_cache : {false, true}) {
+        PlacedArray mask(rows * elements, offset);
+        const DecodeArgs decode{encoded.data(), mask.data(), elements, bypass_cache};
+        DecodeOnHost(decode, {0, units / 2}, isa);
+        DecodeOnHost(decode, {units / 2, units}, isa);
+        EPMC_CHECK(mask.IsUntouchedAround());
+        for (int64_t i = 0; i < rows * elements; ++i) {
+          const int64_t element = i % elements;
+          const uint8_t byte = encoded[i / elements * RowNbytes(elements) + element / 8];
+          EPMC_CHECK(mask.data()[i] == (byte >> element % 8 & 1));
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace epmc::bit_mask
 
@@ -52,6 +75,7 @@ int main() {
   epmc::bit_mask::TestSign();
   for (int64_t elements : {1, 31, 32, 33, 100, 1000, 4096}) {
     for (int64_t rows : {1, 3}) {
+      epmc::bit_mask::TestPlaces(rows, elements);
       epmc::bit_mask::TestRoundTrip<epmc::F32>(ElementType::kF32, rows, elements);
       epmc::bit_mask::TestRoundTrip<epmc::Bf16>(ElementType::kBf16, rows, elements);
       epmc::bit_mask::TestRoundTrip<epmc::F16>(ElementType::kF16, rows, elements);

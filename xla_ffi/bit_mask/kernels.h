@@ -22,6 +22,7 @@ struct DecodeArgs {
   const uint8_t* rows;
   uint8_t* x;  // 0 or 1 per element
   int64_t row_elements;
+  bool bypass_cache = false;  // CPU: write `x` past the cache, it would not stay there
 };
 
 // Blocks are numbered through all rows: block k of row r is r * blocks_per_row + k.

@@ -26,6 +26,16 @@ EPMC_AVX512 inline __m512 Load(const F16* x, __mmask16 lanes) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, x));
 }
 
+// 64 bytes, a whole cache line if they bypass the cache.
+template <bool kBypass>
+EPMC_AVX512 inline void StoreLine(__m512i x, void* out) {
+  if (kBypass) {
+    _mm512_stream_si512(static_cast<__m512i*>(out), x);
+  } else {
+    _mm512_storeu_si512(out, x);
+  }
+}
+
 // Rounds to nearest, ties to even; a NaN stays one: FromFloat of bfloat16.
 EPMC_AVX512 inline __m512i BfloatBits(__m512 x) {
   const __m512i bits = _mm512_castps_si512(x);

@@ -39,6 +39,32 @@ std::vector<T> ConvertedTo(const std::vector<float>& x) {
   return converted;
 }
 
+// An array that starts `offset` bytes behind the start of a cache line, amid bytes that
+// must stay as they are.
+class PlacedArray {
+ public:
+  PlacedArray(size_t nbytes, size_t offset) : storage_(nbytes + 4 * 64, kUntouched) {
+    const uintptr_t address = reinterpret_cast<uintptr_t>(storage_.data());
+    start_ = 64 + (64 - address % 64) + offset;
+    end_ = start_ + nbytes;
+  }
+
+  uint8_t* data() { return storage_.data() + start_; }
+
+  bool IsUntouchedAround() const {
+    for (size_t i = 0; i < storage_.size(); ++i) {
+      if ((i < start_ || i >= end_) && storage_[i] != kUntouched) return false;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr uint8_t kUntouched = 0xa5;
+  std::vector<uint8_t> storage_;
+  size_t start_;
+  size_t end_;
+};
+
 template <typename T>
 float AsFloat(T x) {
   return BitsToFloat(ToFloatBits(x));

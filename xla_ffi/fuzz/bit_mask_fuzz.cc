@@ -15,10 +15,12 @@ void Fuzz(fuzz::Input& input) {
   const fuzz::Shape shape = input.AnyShape(300);
   const int64_t units = shape.rows * NumBlocks(shape.elements);
   const int64_t cut = input.Number(0, units);
+  const bool bypass_cache = input.OneOf({false, true});
   const auto decode = [&](const fuzz::Bytes& bytes) {
     return fuzz::OnAllIsas(shape.rows * shape.elements, [&](uint8_t* out, Isa isa) {
-      DecodeOnHost({bytes.data(), out, shape.elements}, {0, cut}, isa);
-      DecodeOnHost({bytes.data(), out, shape.elements}, {cut, units}, isa);
+      const DecodeArgs args{bytes.data(), out, shape.elements, bypass_cache};
+      DecodeOnHost(args, {0, cut}, isa);
+      DecodeOnHost(args, {cut, units}, isa);
     });
   };
 

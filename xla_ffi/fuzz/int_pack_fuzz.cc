@@ -12,9 +12,11 @@ void Fuzz(fuzz::Input& input) {
   const int64_t units = shape.rows * NumBlocks(shape.elements);
   const int64_t cut = input.Number(0, units);
   const int64_t dense_nbytes = shape.rows * shape.elements * element_nbytes;
+  const bool bypass_cache = input.OneOf({false, true});
   const auto decode = [&](const fuzz::Bytes& bytes) {
     return fuzz::OnAllIsas(dense_nbytes, [&](uint8_t* out, Isa isa) {
-      const DecodeArgs args{bytes.data(), out, element_nbytes, shape.elements, bit_width};
+      const DecodeArgs args{bytes.data(),   out,       element_nbytes,
+                            shape.elements, bit_width, bypass_cache};
       DecodeOnHost(args, {0, cut}, isa);
       DecodeOnHost(args, {cut, units}, isa);
     });

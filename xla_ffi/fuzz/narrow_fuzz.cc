@@ -15,9 +15,10 @@ void Fuzz(fuzz::Input& input) {
   const int64_t units = shape.rows * layout.groups;
   const int64_t cut = input.Number(0, units);
   const int64_t dense_nbytes = shape.rows * shape.elements * fuzz::NbytesOf(type);
+  const bool bypass_cache = input.OneOf({false, true});
   const auto decode = [&](const fuzz::Bytes& bytes) {
     fuzz::OnAllIsas(dense_nbytes, [&](uint8_t* out, Isa isa) {
-      const DecodeArgs args{bytes.data(), out, type, shape.elements, format};
+      const DecodeArgs args{bytes.data(), out, type, shape.elements, format, bypass_cache};
       DecodeOnHost(args, {0, cut}, isa);
       DecodeOnHost(args, {cut, units}, isa);
     });

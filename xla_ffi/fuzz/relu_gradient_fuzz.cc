@@ -10,10 +10,11 @@ void Fuzz(fuzz::Input& input) {
   const fuzz::Shape shape = input.AnyShape(300);
   const int64_t blocks = shape.rows * NumBlocks(shape.elements);
   const int64_t cut = input.Number(0, blocks);
+  const bool bypass_cache = input.OneOf({false, true});
   const fuzz::Bytes rows = input.Array(shape.rows * bit_mask::RowNbytes(shape.elements));
   const fuzz::Bytes ct = input.Array(shape.rows * shape.elements * element_nbytes, 7);
   const fuzz::Bytes out = fuzz::OnAllIsas(ct.size(), [&](uint8_t* to, Isa isa) {
-    const Args args{rows.data(), ct.data(), to, shape.elements};
+    const Args args{rows.data(), ct.data(), to, shape.elements, bypass_cache};
     RunOnHost(args, element_nbytes, {0, cut}, isa);
     RunOnHost(args, element_nbytes, {cut, blocks}, isa);
   });

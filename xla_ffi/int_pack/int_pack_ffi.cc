@@ -1,5 +1,6 @@
 #include "xla_ffi/int_pack/int_pack_ffi.h"
 
+#include "xla_ffi/ffi/cache.h"
 #include "xla_ffi/ffi/parallel.h"
 
 namespace epmc::int_pack {
@@ -18,8 +19,10 @@ ffi::Error Decode(ffi::ThreadPool pool, ffi::Buffer<ffi::U8> encoded, ffi::Remai
                   ffi::Result<ffi::AnyBuffer> x, int64_t bit_width) {
   const ffi::ErrorOr<DecodeCall> call = CheckDecode(encoded, x, bit_width);
   if (call.has_error()) return call.error();
-  ParallelFor(pool, call->num_rows * NumBlocks(call->args.row_elements), x->size_bytes(),
-              [&](UnitRange blocks) { DecodeOnHost(call->args, blocks); });
+  DecodeArgs args = call->args;
+  args.bypass_cache = BypassesCache(x->size_bytes());
+  ParallelFor(pool, call->num_rows * NumBlocks(args.row_elements), x->size_bytes(),
+              [&](UnitRange blocks) { DecodeOnHost(args, blocks); });
   return ffi::Error::Success();
 }
 

@@ -23,6 +23,7 @@ struct DecodeArgs {
   int element_nbytes;
   int64_t row_elements;
   int bit_width;
+  bool bypass_cache = false;  // CPU: write `x` past the cache, it would not stay there
 };
 
 // Blocks are numbered through all rows: block k of row r is r * blocks_per_row + k.

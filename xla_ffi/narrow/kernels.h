@@ -31,6 +31,7 @@ struct DecodeArgs {
   FloatType type;
   int64_t row_elements;
   Format format;
+  bool bypass_cache = false;  // CPU: write `x` past the cache, it would not stay there
 };
 
 // Groups are numbered through all rows: group k of row r is r * groups_per_row + k.

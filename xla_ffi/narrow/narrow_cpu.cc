@@ -1,8 +1,12 @@
 #include <cstring>
+#include <type_traits>
 
+#include "xla_ffi/common/cache_lines.h"
 #include "xla_ffi/narrow/kernels.h"
 #include "xla_ffi/narrow/narrow.h"
+#include "xla_ffi/narrow/narrow_avx2.h"
 #include "xla_ffi/narrow/narrow_avx512.h"
+#include "xla_ffi/narrow/narrow_simd.h"
 
 namespace epmc::narrow {
 namespace {
@@ -95,7 +99,7 @@ struct AnyGroup {
   }
   template <typename As, typename T>
   EPMC_HD static void Decode(const uint8_t* values, const uint8_t* exponent, int64_t count,
-                             T* x) {
+                             bool, T* x) {
     DecodeGroup(As{}, values, exponent, count, x);
   }
 };
@@ -103,26 +107,48 @@ struct AnyGroup {
 #if defined(__x86_64__)
 
 // Whole blocks of usual numbers with intrinsics, all other groups as everywhere.
-struct Avx512Group {
+template <typename Simd>
+struct SimdGroup {
   template <typename As, typename T>
-  EPMC_AVX512 static void Encode(const T* x, int64_t count, uint8_t* values,
-                                 uint8_t* exponent) {
-    const int whole = count % kBlock == 0 ? static_cast<int>(count) : 0;
-    const avx512::GroupRange range = avx512::RangeOf(x, whole);
-    if (whole == 0 || !range.is_finite) return EncodeGroup(As{}, x, count, values, exponent);
-    const int chosen = ExponentOf<As>(range.largest);
-    avx512::EncodeGroup<As>(x, whole, chosen, values);
-    *exponent = static_cast<uint8_t>(chosen);
-  }
-  template <typename As, typename T>
-  EPMC_AVX512 static void Decode(const uint8_t* values, const uint8_t* exponent, int64_t count,
-                                 T* x) {
-    const int whole = count % kBlock == 0 ? static_cast<int>(count) : 0;
-    if (whole == 0 || !avx512::FitsInto<As, T>(*exponent) ||
-        !avx512::AreFinite<As>(values, whole)) {
-      return DecodeGroup(As{}, values, exponent, count, x);
+  EPMC_HD static void Encode(const T* x, int64_t count, uint8_t* values, uint8_t* exponent) {
+    if constexpr (As::kHasScale) {
+      const int whole = count % kBlock == 0 ? static_cast<int>(count) : 0;
+      const GroupRange range = Simd::Range(x, whole);
+      const int chosen = range.is_finite ? ExponentOf<As>(range.largest) : 0;
+      if (whole == 0 || !FlushesByRounding<As>(chosen, range.largest)) {
+        return EncodeGroup(As{}, x, count, values, exponent);
+      }
+      Simd::template Encode<As>(x, whole, chosen, values);
+      *exponent = static_cast<uint8_t>(chosen);
+    } else {
+      const int64_t whole = count - count % kBlock;
+      Simd::EncodeBf16s(x, whole, values);
+      EncodeGroup(As{}, x + whole, count - whole, values + As::kNbytes * whole, exponent);
     }
-    avx512::DecodeGroup<As>(values, whole, *exponent, x);
+  }
+
+  template <typename As, typename T>
+  EPMC_HD static void Decode(const uint8_t* values, const uint8_t* exponent, int64_t count,
+                             bool bypass, T* x) {
+    if (bypass && StartsLine(x)) return DecodeTo<As, true>(values, exponent, count, x);
+    DecodeTo<As, false>(values, exponent, count, x);
+  }
+
+  template <typename As, bool kBypass, typename T>
+  EPMC_HD static void DecodeTo(const uint8_t* values, const uint8_t* exponent, int64_t count,
+                               T* x) {
+    if constexpr (As::kHasScale) {
+      const int whole = count % kBlock == 0 ? static_cast<int>(count) : 0;
+      if (whole == 0 || !FitsInto<As, T>(*exponent) ||
+          !Simd::template AreFinite<As>(values, whole)) {
+        return DecodeGroup(As{}, values, exponent, count, x);
+      }
+      Simd::template Decode<As, kBypass>(values, whole, *exponent, x);
+    } else {
+      const int64_t whole = count - count % kBlock;
+      Simd::template DecodeBf16s<kBypass>(values, whole, x);
+      DecodeGroup(As{}, values + As::kNbytes * whole, exponent, count - whole, x + whole);
+    }
   }
 };
 
@@ -157,9 +183,11 @@ struct DecodeKernel {
       const uint8_t* row = args.rows + at.row * layout.nbytes;
       T* x = static_cast<T*>(args.x) + at.row * args.row_elements + at.first;
       Group::template Decode<As>(row + at.first * As::kNbytes,
-                                 row + layout.exponents_offset + at.group, at.count, x);
+                                 row + layout.exponents_offset + at.group, at.count,
+                                 args.bypass_cache, x);
       unit = at.next;
     }
+    if (args.bypass_cache) FinishStreaming();
   }
 };
 
@@ -167,8 +195,12 @@ template <template <typename, typename, typename> typename Kernel, typename T, t
           typename Args>
 void RunOnIsa(const Args& args, const UnitRange& groups, Isa isa) {
 #if defined(__x86_64__)
-  if constexpr (As::kHasScale) {
-    if (isa >= Isa::kAvx512) return RunAvx512<Kernel<T, As, Avx512Group>>(args, groups);
+  // A bfloat16 that stays one is a copy.
+  if constexpr (As::kHasScale || !std::is_same_v<T, Bf16>) {
+    if (isa >= Isa::kAvx512) {
+      return RunAvx512<Kernel<T, As, SimdGroup<avx512::Simd>>>(args, groups);
+    }
+    if (isa == Isa::kAvx2) return RunAvx2<Kernel<T, As, SimdGroup<avx2::Simd>>>(args, groups);
   }
 #endif
   RunOn<Kernel<T, As, AnyGroup>>(isa, args, groups);

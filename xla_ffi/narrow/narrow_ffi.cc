@@ -1,5 +1,6 @@
 #include "xla_ffi/narrow/narrow_ffi.h"
 
+#include "xla_ffi/ffi/cache.h"
 #include "xla_ffi/ffi/parallel.h"
 
 namespace epmc::narrow {
@@ -20,8 +21,9 @@ ffi::Error Decode(ffi::ThreadPool pool, ffi::Buffer<ffi::U8> encoded, ffi::Remai
   const ffi::ErrorOr<DecodeCall> call = CheckDecode(encoded, x, mantissa_bits, group_size);
   if (call.has_error()) return call.error();
   const int64_t groups = call->num_rows * CeilDiv(call->args.row_elements, group_size);
-  ParallelFor(pool, groups, x->size_bytes(),
-              [&](UnitRange range) { DecodeOnHost(call->args, range); });
+  DecodeArgs args = call->args;
+  args.bypass_cache = BypassesCache(x->size_bytes());
+  ParallelFor(pool, groups, x->size_bytes(), [&](UnitRange range) { DecodeOnHost(args, range); });
   return ffi::Error::Success();
 }
 

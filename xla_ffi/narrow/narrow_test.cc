@@ -172,6 +172,42 @@ void TestAllHalves(const Format& format) {
   }
 }
 
+// Groups around the least exponent, and numbers that count as 0 in all of them.
+void TestSmallGroups() {
+  constexpr int kGroup = 64;
+  constexpr int64_t kCount = 80 * kGroup;
+  std::vector<F32> x = ConvertedTo<F32>(MixedFloats(kCount, 5));
+  for (int64_t i = 0; i < kCount; ++i) {
+    x[i].value = std::ldexp(x[i].value, -80 - static_cast<int>(i / kGroup));
+    if (i % 7 == 0) x[i].value = BitsToFloat(Mix(static_cast<uint32_t>(i)) & 0x807fffffu);
+  }
+  for (ValueType value : {ValueType::kE4m3fn, ValueType::kE5m2}) {
+    const Format format{value, kGroup};
+    const auto encoded = Encode(x, kCount, format, Isa::kBaseline);
+    for (Isa isa : RunnableIsas()) EPMC_CHECK(Encode(x, kCount, format, isa) == encoded);
+  }
+}
+
+// Wherever in a cache line an array starts, and whether it is written past the cache.
+template <typename T>
+void TestPlaces(FloatType type, int64_t elements, const Format& format) {
+  constexpr int64_t kRows = 3;
+  const auto x = ConvertedTo<T>(MixedFloats(kRows * elements, 17));
+  const std::vector<uint8_t> encoded = Encode(x, elements, format, Isa::kBaseline);
+  const auto expected = Decode<T>(encoded, x.size(), elements, format, Isa::kBaseline);
+  const int64_t units = kRows * CeilDiv(elements, format.group_size);
+  for (Isa isa : RunnableIsas()) {
+    for (size_t offset : {0, 4, 32}) {
+      PlacedArray y(x.size() * sizeof(T), offset);
+      const DecodeArgs args{encoded.data(), y.data(), type, elements, format, true};
+      DecodeOnHost(args, {0, units / 2}, isa);
+      DecodeOnHost(args, {units / 2, units}, isa);
+      EPMC_CHECK(std::memcmp(y.data(), expected.data(), x.size() * sizeof(T)) == 0);
+      EPMC_CHECK(y.IsUntouchedAround());
+    }
+  }
+}
+
 // They stay in their place, and what is around them keeps its precision.
 void TestSpecialValues() {
   std::vector<F32> x = ConvertedTo<F32>(MixedFloats(128, 3));
@@ -202,6 +238,7 @@ int main() {
   TestLargestElements<AsE4m3fn>();
   TestLargestElements<AsE5m2>();
   TestSpecialValues();
+  TestSmallGroups();
   TestLargestNumber<epmc::F32>();
   TestLargestNumber<epmc::Bf16>();
   TestLargestNumber<epmc::F16>();
@@ -211,6 +248,12 @@ int main() {
         TestRoundTrip<epmc::F32>(3, elements, {value, group_size});
         TestRoundTrip<epmc::Bf16>(2, elements, {value, group_size});
         TestRoundTrip<epmc::F16>(2, elements, {value, group_size});
+      }
+      for (int64_t elements : {96, 333, 1024}) {
+        using epmc::FloatType;
+        TestPlaces<epmc::F32>(FloatType::kF32, elements, {value, group_size});
+        TestPlaces<epmc::Bf16>(FloatType::kBf16, elements, {value, group_size});
+        TestPlaces<epmc::F16>(FloatType::kF16, elements, {value, group_size});
       }
       TestAnyBytes<epmc::F32>({value, group_size});
       TestAnyBytes<epmc::Bf16>({value, group_size});

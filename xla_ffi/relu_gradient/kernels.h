@@ -15,6 +15,7 @@ struct Args {
   const void* ct;
   void* ct_x;  // may be `ct`
   int64_t row_elements;
+  bool bypass_cache = false;  // write `ct_x` past the cache, it would not stay there
 };
 
 // `element_nbytes`: 2 or 4. Blocks are numbered through all rows, as BitMask's are.

@@ -1,4 +1,5 @@
 #include "xla_ffi/bit_mask/bit_mask.h"
+#include "xla_ffi/ffi/cache.h"
 #include "xla_ffi/ffi/checks.h"
 #include "xla_ffi/ffi/parallel.h"
 #include "xla_ffi/relu_gradient/kernels.h"
@@ -22,7 +23,8 @@ ffi::Error Run(ffi::ThreadPool pool, ffi::Buffer<ffi::U8> encoded, ffi::AnyBuffe
   ffi::Error error = CheckRowsBuffer(kTarget, encoded.dimensions(), rows,
                                      bit_mask::RowNbytes(rows.elements));
   if (error.failure()) return error;
-  const Args args{encoded.typed_data(), ct.untyped_data(), ct_x->untyped_data(), rows.elements};
+  const Args args{encoded.typed_data(), ct.untyped_data(), ct_x->untyped_data(), rows.elements,
+                  BypassesCache(ct_x->size_bytes())};
   ParallelFor(pool, rows.count * NumBlocks(rows.elements), ct.size_bytes(),
               [&](UnitRange blocks) { RunOnHost(args, element_nbytes, blocks); });
   return ffi::Error::Success();

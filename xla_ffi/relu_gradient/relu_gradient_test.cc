@@ -1,3 +1,4 @@
+#include <cstring>
 #include <vector>
 
 #include "xla_ffi/bit_mask/bit_mask.h"
@@ -33,6 +34,14 @@ void TestShape(int64_t rows, int64_t elements) {
     RunOnHost(args, sizeof(Bits), {blocks / 2, blocks}, isa);
     EPMC_CHECK(in_place == expected);
     EPMC_CHECK(elsewhere == expected);
+    for (size_t offset : {0, 4, 32}) {
+      PlacedArray past(ct.size() * sizeof(Bits), offset);
+      const Args streamed{mask.data(), ct.data(), past.data(), elements, true};
+      RunOnHost(streamed, sizeof(Bits), {0, blocks / 2}, isa);
+      RunOnHost(streamed, sizeof(Bits), {blocks / 2, blocks}, isa);
+      EPMC_CHECK(std::memcmp(past.data(), expected.data(), ct.size() * sizeof(Bits)) == 0);
+      EPMC_CHECK(past.IsUntouchedAround());
+    }
   }
 }
 
