@@ -37,6 +37,7 @@ _CPU_TARGETS = (
     "epmc_relu_gradient",
     "epmc_sparse_fixed_rate_encode",
     "epmc_sparse_fixed_rate_decode",
+    "epmc_sparse_fixed_rate_mask",
 )
 
 # What else there is runs as jnp code on GPUs, where XLA fuses it. The library has an

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,21 @@ from epmc_jax.codecs._sparse_pools import (
 _GROUP_SIZES = (64, 128, 256, 512, 1024)
 _MIN_RATE, _MAX_RATE = 1.5, 16
 _MAX_SEED = 2**32 - 1
+
+
+class _Reading(NamedTuple):
+    """What the bytes of rows say: arrays of [rows, pools, groups(, group_size)]."""
+
+    count: int  # of rows
+    elements: int  # of a row
+    lo: jax.Array  # bits
+    step: jax.Array  # bits, without the flag
+    payload: jax.Array
+    number: jax.Array
+    exact: jax.Array
+    is_dense: jax.Array
+    codes: jax.Array
+    is_zero: jax.Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,14 +136,14 @@ class SparseFixedRate(AbstractCodec):
 
     def encode_kernel(self, dtype: Any) -> Kernel | None:
         attributes = {
-            **self._attributes(),
+            **self.attributes(),
             "is_stochastic": self.rounding == "stochastic",
             "seed": np.int64(self.seed),
         }
         return Kernel("epmc_sparse_fixed_rate_encode", attributes)
 
     def decode_kernel(self, dtype: Any) -> Kernel | None:
-        return Kernel("epmc_sparse_fixed_rate_decode", self._attributes())
+        return Kernel("epmc_sparse_fixed_rate_decode", self.attributes())
 
     def encode_reference(self, x: jax.Array) -> jax.Array:
         count, elements = split_rows(x.shape)
@@ -164,9 +179,32 @@ class SparseFixedRate(AbstractCodec):
         values = payload.reshape(count, -1)[:, : sum(cut.words.tolist())]
         return join_parts([words, *scales, values])
 
+    def mask_codec(self, dtype: Any) -> AbstractCodec:
+        return SparseMask(encoded=self, value_bits=8 * jnp.dtype(dtype).itemsize)
+
     def decode_reference(
         self, rows: jax.Array, shape: tuple[int, ...], dtype: Any
     ) -> jax.Array:
+        read = self._read(rows, shape, dtype)
+        lo, step = (bits_to_float(part) for part in (read.lo, read.step))
+        levels = (read.codes - read.is_dense[..., None]).astype(jnp.float32)
+        x = (lo[..., None] + levels * step[..., None]).astype(dtype)
+        raw = taken(units_of(read.payload, dtype), read.number)
+        found = jnp.where(read.exact[..., None, None], raw, raw_bits(x))
+        found = jnp.where(read.is_zero, 0, found)
+        found = found.reshape(read.count, -1)[:, : read.elements]
+        width = jnp.uint32 if jnp.dtype(dtype).itemsize == 4 else jnp.uint16
+        return lax.bitcast_convert_type(found.astype(width), dtype).reshape(shape)
+
+    def nonzeros_reference(
+        self, rows: jax.Array, shape: tuple[int, ...], dtype: Any
+    ) -> jax.Array:
+        """Which elements are not zero, as booleans; `dtype`: of the encoded array."""
+        read = self._read(rows, shape, dtype)
+        nonzeros = ~read.is_zero.reshape(read.count, -1)
+        return nonzeros[:, : read.elements].reshape(shape)
+
+    def _read(self, rows: jax.Array, shape: tuple[int, ...], dtype: Any) -> _Reading:
         count, elements = split_rows(shape)
         cut = self._cut(elements)
         parts = split_parts(rows, self._part_nbytes(elements))
@@ -185,16 +223,21 @@ class SparseFixedRate(AbstractCodec):
         high = bitmap.astype(jnp.uint32) << top[..., None]
         codes = jnp.where(is_dense[..., None], codes | high, codes).astype(jnp.int32)
         is_zero = jnp.where(is_dense[..., None], codes == 0, ~bitmap)
-        levels = (codes - is_dense[..., None]).astype(jnp.float32)
-        lo, step = bits_to_float(lo), bits_to_float(step & ~SIGN)
-        x = (lo[..., None] + levels * step[..., None]).astype(dtype)
-        raw = taken(units_of(payload, dtype), widths.number)
-        found = jnp.where(exact[..., None, None], raw, raw_bits(x))
-        found = jnp.where(is_zero, 0, found).reshape(count, -1)[:, :elements]
-        width = jnp.uint32 if jnp.dtype(dtype).itemsize == 4 else jnp.uint16
-        return lax.bitcast_convert_type(found.astype(width), dtype).reshape(shape)
+        return _Reading(
+            count=count,
+            elements=elements,
+            lo=lo,
+            step=step & ~SIGN,
+            payload=payload,
+            number=widths.number,
+            exact=exact,
+            is_dense=is_dense,
+            codes=codes,
+            is_zero=is_zero,
+        )
 
-    def _attributes(self) -> dict[str, Any]:
+    def attributes(self) -> dict[str, Any]:
+        """Of the kernels: what says how a row is cut."""
         return {
             "group_size": np.int64(self.group_size),
             "payload_nbytes": np.int64(self.payload_nbytes),
@@ -240,3 +283,41 @@ class SparseFixedRate(AbstractCodec):
         hashes = mix(key[..., None] + pair * np.uint32(0x9E3779B9))
         is_high = rank % BLOCK >= 16
         return jnp.where(is_high, hashes >> 16, hashes & 0xFFFF).astype(jnp.int32)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SparseMask(AbstractCodec):
+    """Reads from the rows of `encoded` which elements are not zero, NaN included.
+
+    `value_bits`: of one element of the array that was encoded. Takes no array itself.
+    """
+
+    keeps_decision: ClassVar[bool] = True
+
+    encoded: SparseFixedRate
+    value_bits: int
+
+    def accepts(self, dtype: Any) -> bool:
+        return False
+
+    def decoded_dtype(self, dtype: Any) -> Any:
+        return jnp.bool_
+
+    def row_nbytes(self, row_elements: int, dtype: Any) -> int:
+        return self.encoded.row_nbytes(row_elements, dtype)
+
+    def encode_reference(self, x: jax.Array) -> jax.Array:
+        return self.encoded.encode_reference(x)
+
+    def decode_kernel(self, dtype: Any) -> Kernel | None:
+        attributes = {
+            **self.encoded.attributes(),
+            "value_bits": np.int64(self.value_bits),
+        }
+        return Kernel("epmc_sparse_fixed_rate_mask", attributes)
+
+    def decode_reference(
+        self, rows: jax.Array, shape: tuple[int, ...], dtype: Any
+    ) -> jax.Array:
+        float_type = jnp.float32 if self.value_bits == 32 else jnp.bfloat16
+        return self.encoded.nonzeros_reference(rows, shape, float_type)

@@ -1,5 +1,7 @@
 """SparseFixedRate: zeros exact, all exact where it fits, errors within the bound."""
 
+import dataclasses
+
 import hypothesis
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
@@ -157,3 +159,18 @@ def test_under_vmap_the_bytes_are_the_same():
 def test_parameters_are_checked(parameters, message):
     with pytest.raises(ValueError, match=message):
         SparseFixedRate(**parameters)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("rate", [1.5, 4.125])
+@pytest.mark.parametrize("density", [0.02, 0.5, 0.9])
+def test_the_mask_is_exact(dtype, rate, density):
+    x = sparse((2, POOL + 700), density).astype(dtype)
+    codec = SparseFixedRate(rate=rate)
+    encoded = codec.encode(x)
+    mask = dataclasses.replace(
+        encoded, codec=codec.mask_codec(x.dtype), dtype=jnp.dtype("bool")
+    )
+    assert np.array_equal(mask.decode(), x != 0)
+    reference = mask.codec.decode_reference(mask.rows, x.shape, mask.dtype)
+    assert np.array_equal(reference, x != 0)

@@ -94,6 +94,22 @@ def _relu_gradient():
     return Target("epmc_relu_gradient", (rows, ct), (ct,), {}, 0, {}, has_cuda=False)
 
 
+_SPARSE_WRONG = {
+    "group_size": (96, 2048, *SIZES),
+    "payload_nbytes": (-1, 0, 24, 2**16, *HUGE),
+}
+
+
+def _sparse_mask():
+    mask, dtype = array((ROWS, ELEMENTS), "bool"), jnp.dtype("float32")
+    codec = SparseFixedRate()
+    kernel = codec.mask_codec(dtype).decode_kernel(mask.dtype)
+    rows = array(codec.encoded_shape(mask.shape, dtype), np.uint8)
+    wrong = {**_SPARSE_WRONG, "value_bits": (-1, 0, 8, 64, *HUGE)}
+    attributes = dict(kernel.attributes)
+    return Target(kernel.target, (rows,), (mask,), attributes, 0, wrong, has_cuda=False)
+
+
 TARGETS = [
     *_codec(BitMask(), "float32", {}, decoded="bool"),
     *_codec(
@@ -119,11 +135,8 @@ TARGETS = [
     *_codec(
         SparseFixedRate(),
         "float32",
-        {
-            "group_size": (96, 2048, *SIZES),
-            "payload_nbytes": (-1, 0, 24, 2**16, *HUGE),
-            "seed": (-1, 2**32, *HUGE),
-        },
+        {**_SPARSE_WRONG, "seed": (-1, 2**32, *HUGE)},
         has_cuda=False,
     ),
+    _sparse_mask(),
 ]

@@ -5,11 +5,12 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 import epmc_jax
 from epmc_jax import Policy, Rule
 from epmc_jax._codec import AbstractCodec
-from epmc_jax.codecs import GroupQuant
+from epmc_jax.codecs import GroupQuant, SparseFixedRate
 from epmc_jax.policy import pack_mask
 from tests.models import relative_error
 
@@ -57,8 +58,9 @@ def plan_of(codec):
     return kinds, epmc_jax.compress(loss, policy=policy)
 
 
-def test_the_mask_is_read_from_the_array():
-    kinds, compressed = plan_of(Halved())
+@pytest.mark.parametrize("codec", [Halved(), SparseFixedRate(rate=10)])
+def test_the_mask_is_read_from_the_array(codec):
+    kinds, compressed = plan_of(codec)
     assert "relu" in kinds
     assert "mask" not in kinds
     expected = jax.grad(loss)(W, X)

@@ -22,6 +22,11 @@ void Fuzz(fuzz::Input& input) {
       DecodeOnHost(args, {cut, pools}, isa);
     };
     fuzz::OnAllIsas(dense_nbytes, run, [&](fuzz::Bytes* x) { fuzz::MergeNans(type, x); });
+    const int value_bits = 8 * fuzz::NbytesOf(type);
+    const auto run_mask = [&](uint8_t* out, Isa isa) {
+      MaskOnHost({bytes.data(), out, value_bits, shape.elements, format}, {0, pools}, isa);
+    };
+    fuzz::OnAllIsas(shape.rows * shape.elements, run_mask);
   };
 
   const fuzz::Bytes x = input.Array(dense_nbytes);

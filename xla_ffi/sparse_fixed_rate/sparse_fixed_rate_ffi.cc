@@ -1,3 +1,4 @@
+#include "xla_ffi/ffi/cache.h"
 #include "xla_ffi/ffi/checks.h"
 #include "xla_ffi/ffi/parallel.h"
 #include "xla_ffi/sparse_fixed_rate/kernels.h"
@@ -60,7 +61,7 @@ ffi::Error Decode(ffi::ThreadPool pool, ffi::Buffer<ffi::U8> encoded, ffi::Remai
   const Format format{static_cast<int>(group_size), payload_nbytes};
   DecodeArgs args{encoded.typed_data(), x->untyped_data(), *AsFloatType(x->element_type()),
                   rows.elements, format};
-  args.bypass_cache = x->size_bytes() >= kCacheNbytes;
+  args.bypass_cache = BypassesCache(x->size_bytes());
   ParallelFor(pool, rows.count * LayoutOf(rows.elements, format).pools, x->size_bytes(),
               [&](UnitRange pools) { DecodeOnHost(args, pools); });
   return ffi::Error::Success();

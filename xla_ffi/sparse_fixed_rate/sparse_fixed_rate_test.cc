@@ -52,11 +52,15 @@ void TestRoundTrip(FloatType type, int64_t rows, int64_t elements, int zeros_of_
     EPMC_CHECK(encoded == expected);
     std::vector<T> decoded(dense.size());
     DecodeOnHost({encoded.data(), decoded.data(), type, elements, format}, {0, pools}, isa);
+    std::vector<uint8_t> mask(dense.size(), 0xff);
+    const int value_bits = 8 * sizeof(T);
+    MaskOnHost({encoded.data(), mask.data(), value_bits, elements, format}, {0, pools}, isa);
     const auto at_most = [](float a, float b) { return std::fabs(a) < std::fabs(b); };
     const float largest = std::fabs(*std::max_element(x.begin(), x.end(), at_most));
     for (size_t i = 0; i < dense.size(); ++i) {
       const float value = AsFloat(dense[i]), back = AsFloat(decoded[i]);
       if (value == 0.0f) EPMC_CHECK(back == 0.0f);
+      EPMC_CHECK(mask[i] == (value != 0.0f));
       EPMC_CHECK(std::fabs(back) <= largest * 1.01f);
       if (zeros_of_eight == 8) EPMC_CHECK(back == value);
     }
