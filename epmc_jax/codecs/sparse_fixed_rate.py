@@ -50,7 +50,7 @@ _MAX_SEED = 2**32 - 1
 class _Reading(NamedTuple):
     """What the bytes of rows say: arrays of [rows, pools, groups(, group_size)]."""
 
-    count: int  # of rows
+    rows: int
     elements: int  # of a row
     lo: jax.Array  # bits
     step: jax.Array  # bits, without the flag
@@ -192,7 +192,7 @@ class SparseFixedRate(AbstractCodec):
         raw = taken(units_of(read.payload, dtype), read.number)
         found = jnp.where(read.exact[..., None, None], raw, raw_bits(x))
         found = jnp.where(read.is_zero, 0, found)
-        found = found.reshape(read.count, -1)[:, : read.elements]
+        found = found.reshape(read.rows, -1)[:, : read.elements]
         width = jnp.uint32 if jnp.dtype(dtype).itemsize == 4 else jnp.uint16
         return lax.bitcast_convert_type(found.astype(width), dtype).reshape(shape)
 
@@ -201,7 +201,7 @@ class SparseFixedRate(AbstractCodec):
     ) -> jax.Array:
         """Which elements are not zero, as booleans; `dtype`: of the encoded array."""
         read = self._read(rows, shape, dtype)
-        nonzeros = ~read.is_zero.reshape(read.count, -1)
+        nonzeros = ~read.is_zero.reshape(read.rows, -1)
         return nonzeros[:, : read.elements].reshape(shape)
 
     def _read(self, rows: jax.Array, shape: tuple[int, ...], dtype: Any) -> _Reading:
@@ -224,7 +224,7 @@ class SparseFixedRate(AbstractCodec):
         codes = jnp.where(is_dense[..., None], codes | high, codes).astype(jnp.int32)
         is_zero = jnp.where(is_dense[..., None], codes == 0, ~bitmap)
         return _Reading(
-            count=count,
+            rows=count,
             elements=elements,
             lo=lo,
             step=step & ~SIGN,
