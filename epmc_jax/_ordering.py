@@ -31,6 +31,15 @@ def materialized(x: jax.Array) -> jax.Array:
     return pin_p.bind(x)
 
 
+def keep_apart(x: jax.Array, *deps: jax.Array) -> jax.Array:
+    """`pin` for what the CPU orders well by itself: there, `x` as it is.
+
+    Elsewhere it is a barrier: XLA:GPU makes what different parts of a program make of
+    `x` in one kernel, and too early for the later of them.
+    """
+    return apart_p.bind(x, *deps) if deps else x
+
+
 def _on_cpu(x: Any, *deps: Any) -> Any:
     if not _kernels.has_cpu_kernels():
         return wait_for(x, deps)
@@ -64,3 +73,13 @@ pin_p = make_primitive(
     jvp=_jvp,
 )
 ad.primitive_transposes[pin_p] = _transpose
+
+apart_p = make_primitive(
+    "epmc_apart",
+    abstract=lambda x, *deps: x,
+    reference=lambda x, *deps: wait_for(x, deps),
+    on_cpu=lambda x, *deps: x,
+    batch=lambda operands, axes: (apart_p.bind(*operands), axes[0]),
+    jvp=lambda primals, tangents: (apart_p.bind(*primals), tangents[0]),
+)
+ad.primitive_transposes[apart_p] = lambda ct, x, *deps: [ct, *(None for _ in deps)]

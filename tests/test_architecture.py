@@ -27,6 +27,7 @@ PASSES = (
     {"exactness", "ranges", "cut", "masks"},
     {"chains", "rewrites", "description"},
     {"selection"},
+    {"pins"},
     {"execution"},
     {"loops", "branches", "shards"},
     {"control_flow"},

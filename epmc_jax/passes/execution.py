@@ -16,23 +16,17 @@ import jax.numpy as jnp
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax._codec import Encoded
-from epmc_jax._ordering import materialized, pin
+from epmc_jax._ordering import keep_apart, materialized, pin
 from epmc_jax._partitioning import on_each_device, typed_sharding
 from epmc_jax.codecs import BitMask, Raw, relu_gradient
 from epmc_jax.passes.exactness import is_cheap, is_reduction
+from epmc_jax.passes.pins import pins_of
 from epmc_jax.passes.program import Constant, Op, Value, is_float, live_ops
 from epmc_jax.passes.selection import Selection, Stored
 
 # A decoded array serves one layer; the next one decodes the bytes again. Kept over the
 # matmul or convolution between them it would add an array to the peak: 24 gelu layers
 # on XLA:CPU 5.0 arrays against 3.3, ResNet-50 with 8 bits 485 MB against 433.
-
-# What is recomputed from an array that is stored as it is would be merged with the same
-# operations of the forward pass: a pin keeps them apart. Small arrays are pinned in
-# each layer anew, so that what is made of them (a mean, broadcast to the size of its
-# layer) is not shared between layers either: ResNet-50, 4 bits, 430 MB without, 385 MB
-# with.
-_REPINNED_BYTES = 2**18
 
 
 class _Zero:
@@ -71,6 +65,7 @@ class _Encoder:
         self.env = env
         self.saved: dict[Stored, Any] = {}
         self.untied: list[Any] = []
+        self.pinned_later = pins_of(selection).once
         self.by_source: dict[Value, list[Stored]] = {}
         for stored in selection.stored:
             self.by_source.setdefault(stored.source, []).append(stored)
@@ -81,7 +76,7 @@ class _Encoder:
         to_store = self.by_source.get(value, ())
         encodes = any(not isinstance(s.codec, Raw) for s in to_store)
         array = self.env[value]
-        if not carries and (encodes or (to_store and _is_pinned_later(value))):
+        if not carries and (encodes or value in self.pinned_later):
             array = materialized(array)
         for stored in to_store:
             if isinstance(stored.codec, Raw):
@@ -95,11 +90,6 @@ class _Encoder:
             array = pin(array, *self.untied)
             self.untied = []
         self.env[value] = array
-
-
-def _is_pinned_later(value: Value) -> bool:
-    """True for arrays that are stored as they are, and large: see `_decode`."""
-    return is_float(value) and value.nbytes > _REPINNED_BYTES
 
 
 def run_backward(
@@ -122,6 +112,7 @@ class _Backward:
         )
         self.saved = dict(zip(self.stored, saved, strict=True))
         self.at_hand = dict(zip(selection.kept_arguments, kept, strict=True))
+        self.pins = pins_of(selection)
         self.env: dict[Value, Any] = {}
         self.decoded: dict[Value, Any] = {}
         self.tie: tuple[Any, ...] = ()
@@ -244,7 +235,9 @@ class _Backward:
             self.decoded[value] = stored.codec.decode(encoded, after=self.tie)
         elif not is_float(value):
             self.at_hand[value] = saved
-        elif value.nbytes <= _REPINNED_BYTES:
+        elif value in self.pins.apart:
+            self.at_hand[value] = keep_apart(saved, *self.tie)
+        elif value in self.pins.each_layer:
             self.decoded[value] = pin(saved, *self.tie)
         else:
             # Alive anyway: one pin, at its first use, serves every layer.
