@@ -3,8 +3,8 @@
 Without ties XLA delays an encode until just before its decode, and the array that
 was to be replaced lives on. Three data dependencies pin the order (`pin`): what follows
 an encoded array waits for its encode; a decode waits for the cotangent of the layer
-that needs it; the cotangent that leaves a layer waits for the layer's parameter
-gradients.
+that needs it; the operation by which a cotangent leaves a layer waits for the layer's
+parameter gradients.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax._codec import Encoded
-from epmc_jax._ordering import keep_apart, materialized, pin
+from epmc_jax._ordering import keep_apart, materialized, pin, pin_together
 from epmc_jax._partitioning import on_each_device, typed_sharding
 from epmc_jax.codecs import BitMask, Raw, relu_gradient
 from epmc_jax.passes.exactness import is_cheap, is_reduction
@@ -116,7 +116,7 @@ class _Backward:
         self.env: dict[Value, Any] = {}
         self.decoded: dict[Value, Any] = {}
         self.tie: tuple[Any, ...] = ()
-        self.untied_gradients: list[Any] = []
+        self.untied_gradients: list[Value] = []
 
     def run(self, cotangents: Sequence[Any]) -> list[Any]:
         program = self.selection.program
@@ -134,15 +134,17 @@ class _Backward:
         ):
             self.env.update(dict.fromkeys(op.outputs, ZERO))
             return
+        ends_layer = not (is_cheap(op) or is_reduction(op))
+        leading = [v for v in op.outputs if v in leads_on]
+        if ends_layer and leading:
+            self._take_gradients_before(op)
         self.env.update(zip(op.outputs, self._call(op), strict=True))
         if is_cheap(op):
             return
-        ends_layer = not is_reduction(op)
-        for value in op.outputs:
-            if value not in leads_on:
-                self.untied_gradients.append(self.env[value])
-            elif ends_layer:
-                self._end_layer(value)
+        self.untied_gradients += [v for v in op.outputs if v not in leads_on]
+        if ends_layer and leading:
+            self.tie = (self.env[leading[-1]],)
+            self.decoded.clear()
 
     def _call(self, op: Op) -> list[Any]:
         if op.name == "relu_gradient":
@@ -154,14 +156,18 @@ class _Backward:
                 return [on_each_device(relu_gradient, operands, split, results)]
         return op.call(*(self._input(x) for x in op.inputs))
 
-    def _end_layer(self, value: Value) -> None:
-        """The cotangent `value` leaves a layer: the layer's gradients come before
-        it."""
-        if self.untied_gradients:
-            self.env[value] = pin(self.env[value], *self.untied_gradients)
-            self.untied_gradients = []
-        self.tie = (self.env[value],)
-        self.decoded.clear()
+    def _take_gradients_before(self, op: Op) -> None:
+        """`op` leads out of a layer: the layer's gradients come before it."""
+        cotangents = [
+            v for v in op.values if not self._is_residual(v) and self.env[v] is not ZERO
+        ]
+        if not (self.untied_gradients and cotangents):
+            return
+        largest = max(cotangents, key=lambda v: v.nbytes)
+        tied = [largest, *self.untied_gradients]
+        pinned = pin_together(*(self.env[v] for v in tied))
+        self.env.update(zip(tied, pinned, strict=True))
+        self.untied_gradients = []
 
     def _is_residual(self, value: Value) -> bool:
         return (
