@@ -12,11 +12,21 @@ def main() -> int:
     # After the environment is fixed: these import jax, which reads it once.
     from rich.console import Console
 
-    from bench import codecs, compile_time, cuda, demo, fidelity, memory, step_time
+    from bench import (
+        codecs,
+        compile_time,
+        cuda,
+        demo,
+        fidelity,
+        memory,
+        models,
+        step_time,
+    )
 
     commands = {
         "demo": demo,
         "memory": memory,
+        "models": models,
         "fidelity": fidelity,
         "step": step_time,
         "compile": compile_time,

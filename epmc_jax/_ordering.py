@@ -90,12 +90,30 @@ pin_p = make_primitive(
 )
 ad.primitive_transposes[pin_p] = _transpose
 
-apart_p = make_primitive(
+
+def _keep_apart(x: Any, *deps: Any) -> Any:
+    return wait_for(x, deps)
+
+
+def _batch_apart(operands: Any, axes: Any) -> Any:
+    return apart_p.bind(*operands), axes[0]
+
+
+def _jvp_apart(primals: Any, tangents: Any) -> Any:
+    return apart_p.bind(*primals), tangents[0]
+
+
+def _transpose_apart(ct: Any, x: Any, *deps: Any) -> Any:
+    del x
+    return [ct, *(None for _ in deps)]
+
+
+apart_p: Any = make_primitive(
     "epmc_apart",
     abstract=lambda x, *deps: x,
-    reference=lambda x, *deps: wait_for(x, deps),
+    reference=_keep_apart,
     on_cpu=lambda x, *deps: x,
-    batch=lambda operands, axes: (apart_p.bind(*operands), axes[0]),
-    jvp=lambda primals, tangents: (apart_p.bind(*primals), tangents[0]),
+    batch=_batch_apart,
+    jvp=_jvp_apart,
 )
-ad.primitive_transposes[apart_p] = lambda ct, x, *deps: [ct, *(None for _ in deps)]
+ad.primitive_transposes[apart_p] = _transpose_apart
