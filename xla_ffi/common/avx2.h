@@ -1,4 +1,4 @@
-// Stores of AVX2 registers, and the masks that bits of a word stand for.
+// AVX2 registers: loads and stores of elements, and the masks that bits of a word stand for.
 #ifndef EPMC_COMMON_AVX2_H_
 #define EPMC_COMMON_AVX2_H_
 
@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "xla_ffi/common/float_types.h"
 #include "xla_ffi/common/isa.h"
 #include "xla_ffi/common/x86.h"
 
@@ -13,6 +14,32 @@ namespace epmc::avx2 {
 
 EPMC_AVX2 inline __m256i Load(const void* x) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(x));
+}
+
+// 8 elements as floats. A bfloat16 is the upper half of one.
+EPMC_AVX2 inline __m256 LoadFloats(const F32* x) {
+  return _mm256_loadu_ps(reinterpret_cast<const float*>(x));
+}
+
+EPMC_AVX2 inline __m256 LoadFloats(const Bf16* x) {
+  const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+}
+
+EPMC_AVX2 inline __m256 LoadFloats(const F16* x) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+}
+
+// FromFloat of bfloat16, 32 bits each.
+EPMC_AVX2 inline __m256i BfloatBits(__m256 x) {
+  const __m256i bits = _mm256_castps_si256(x);
+  const __m256i upper = _mm256_srli_epi32(bits, 16);
+  const __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+  const __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+  const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
+  const __m256i quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
+  const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+  return _mm256_blendv_epi8(rounded, quiet, is_nan);
 }
 
 // 64 bytes, a whole cache line if they bypass the cache. Both halves at once: with other

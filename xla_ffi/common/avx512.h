@@ -26,6 +26,19 @@ EPMC_AVX512 inline __m512 Load(const F16* x, __mmask16 lanes) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, x));
 }
 
+EPMC_AVX512 inline __m512 Load(const F32* x) {
+  return _mm512_loadu_ps(reinterpret_cast<const float*>(x));
+}
+
+EPMC_AVX512 inline __m512 Load(const Bf16* x) {
+  const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+
+EPMC_AVX512 inline __m512 Load(const F16* x) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
+}
+
 // 64 bytes, a whole cache line if they bypass the cache.
 template <bool kBypass>
 EPMC_AVX512 inline void StoreLine(__m512i x, void* out) {

@@ -14,10 +14,11 @@ void Fuzz(fuzz::Input& input) {
   const RowLayout layout = LayoutOf(shape.elements, format);
   const int64_t pools = shape.rows * layout.pools;
   const int64_t cut = input.Number(0, pools);
+  const bool bypass_cache = input.OneOf({false, true});
   const int64_t dense_nbytes = shape.rows * shape.elements * fuzz::NbytesOf(type);
   const auto decode = [&](const fuzz::Bytes& bytes) {
     const auto run = [&](uint8_t* out, Isa isa) {
-      const DecodeArgs args{bytes.data(), out, type, shape.elements, format};
+      const DecodeArgs args{bytes.data(), out, type, shape.elements, format, bypass_cache};
       DecodeOnHost(args, {0, cut}, isa);
       DecodeOnHost(args, {cut, pools}, isa);
     };

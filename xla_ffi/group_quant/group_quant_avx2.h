@@ -6,7 +6,10 @@
 #if defined(__x86_64__)
 
 #include <cstdint>
+#include <cstring>
 
+#include "xla_ffi/common/avx2.h"
+#include "xla_ffi/common/cache_lines.h"
 #include "xla_ffi/common/isa.h"
 #include "xla_ffi/common/x86.h"
 #include "xla_ffi/group_quant/group_quant.h"
@@ -14,25 +17,9 @@
 
 namespace epmc::group_quant::avx2 {
 
-EPMC_AVX2 inline __m256 Load(const F32* x) {
-  return _mm256_loadu_ps(reinterpret_cast<const float*>(x));
-}
-
-EPMC_AVX2 inline __m256 Load(const Bf16* x) {
-  const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
-}
-
-EPMC_AVX2 inline __m256 Load(const F16* x) {
-  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
-}
-
-template <typename T>
-EPMC_AVX2 inline void Prefetch(const T* x) {
-  const char* ahead = reinterpret_cast<const char*>(x) + kPrefetchNbytes;
-  _mm_prefetch(ahead, _MM_HINT_T0);
-  if (sizeof(T) == 4) _mm_prefetch(ahead + 64, _MM_HINT_T0);
-}
+using epmc::avx2::BfloatBits;
+using epmc::avx2::BytesOf;
+using epmc::avx2::LoadFloats;
 
 template <typename Combine>
 EPMC_AVX2 inline float Reduce(__m256 x, const Combine& combine) {
@@ -50,12 +37,12 @@ struct Max {
 
 template <typename T>
 EPMC_AVX2 KeyRange FindRange(const T* x, int group_size) {
-  __m256 lo0 = Load(x), lo1 = lo0, hi0 = lo0, hi1 = lo0;
+  __m256 lo0 = LoadFloats(x), lo1 = lo0, hi0 = lo0, hi1 = lo0;
   __m256 bad = _mm256_setzero_ps();
   for (int i = 0; i < group_size; i += 16) {
-    if (i % 32 == 0) Prefetch(x + i);
-    const __m256 a = Load(x + i);
-    const __m256 b = Load(x + i + 8);
+    if (i % 32 == 0) PrefetchBlock(x + i);
+    const __m256 a = LoadFloats(x + i);
+    const __m256 b = LoadFloats(x + i + 8);
     lo0 = _mm256_min_ps(lo0, a);
     lo1 = _mm256_min_ps(lo1, b);
     hi0 = _mm256_max_ps(hi0, a);
@@ -88,7 +75,7 @@ struct EncodeConstants {
 
 template <typename T>
 EPMC_AVX2 inline __m256i Scaled16(const T* x, const EncodeConstants& c, __m256i dither16) {
-  const __m256 scaled = _mm256_mul_ps(_mm256_sub_ps(Load(x), c.lo), c.inv16);
+  const __m256 scaled = _mm256_mul_ps(_mm256_sub_ps(LoadFloats(x), c.lo), c.inv16);
   const __m256i sum = _mm256_add_epi32(_mm256_cvttps_epi32(scaled), dither16);
   return _mm256_srli_epi32(sum, 16);
 }
@@ -158,16 +145,6 @@ EPMC_AVX2 inline void LoadFields(const uint8_t* in, __m128i* low, __m128i* high)
   }
 }
 
-// `value` in each byte whose bit of the word is set, 0 in the others.
-EPMC_AVX2 inline __m256i BytesOfPlane(const uint8_t* word, int8_t value) {
-  const __m256i copies = _mm256_broadcastd_epi32(_mm_loadu_si32(word));
-  const __m256i byte_of_bit =
-      _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
-  const __m256i bits = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201u));
-  const __m256i found = _mm256_and_si256(_mm256_shuffle_epi8(copies, byte_of_bit), bits);
-  return _mm256_and_si256(_mm256_cmpeq_epi8(found, bits), _mm256_set1_epi8(value));
-}
-
 template <int kBitWidth>
 EPMC_AVX2 inline void LoadBlock(CodePlace<const uint8_t> from, int block, __m128i* low,
                                 __m128i* high) {
@@ -175,7 +152,9 @@ EPMC_AVX2 inline void LoadBlock(CodePlace<const uint8_t> from, int block, __m128
   *low = *high = _mm_setzero_si128();
   if (kFieldBits) LoadFields<kFieldBits>(from.fields + block * 4 * kFieldBits, low, high);
   if (PlaneBits(kBitWidth)) {
-    const __m256i top = BytesOfPlane(from.plane + 4 * block, 1 << kFieldBits);
+    uint32_t word;
+    memcpy(&word, from.plane + 4 * block, 4);
+    const __m256i top = _mm256_and_si256(BytesOf(word), _mm256_set1_epi8(1 << kFieldBits));
     *low = _mm_or_si128(*low, _mm256_castsi256_si128(top));
     *high = _mm_or_si128(*high, _mm256_extracti128_si256(top, 1));
   }
@@ -193,21 +172,9 @@ EPMC_AVX2 inline void Store(__m256 a, __m256 b, F32* out) {
   }
 }
 
-// Rounds as FromFloat does.
-EPMC_AVX2 inline __m256i ToBf16(__m256 x) {
-  const __m256i bits = _mm256_castps_si256(x);
-  const __m256i upper = _mm256_srli_epi32(bits, 16);
-  const __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
-  const __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
-  const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
-  const __m256i quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
-  const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
-  return _mm256_blendv_epi8(rounded, quiet, is_nan);
-}
-
 template <bool kBypass>
 EPMC_AVX2 inline void Store(__m256 a, __m256 b, Bf16* out) {
-  const __m256i both = _mm256_packus_epi32(ToBf16(a), ToBf16(b));
+  const __m256i both = _mm256_packus_epi32(BfloatBits(a), BfloatBits(b));
   const __m256i in_order = _mm256_permute4x64_epi64(both, 0xd8);
   __m256i* to = reinterpret_cast<__m256i*>(out);
   kBypass ? _mm256_stream_si256(to, in_order) : _mm256_storeu_si256(to, in_order);

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "xla_ffi/common/avx512.h"
+#include "xla_ffi/common/cache_lines.h"
 #include "xla_ffi/common/isa.h"
 #include "xla_ffi/common/x86.h"
 #include "xla_ffi/group_quant/group_quant.h"
@@ -17,27 +19,8 @@
 
 namespace epmc::group_quant::avx512 {
 
-template <typename T>
-EPMC_AVX512 inline void Prefetch(const T* x) {
-  constexpr int kLines = 32 * sizeof(T) / 64;
-  const char* ahead = reinterpret_cast<const char*>(x) + kPrefetchNbytes;
-  _mm_prefetch(ahead, _MM_HINT_T0);
-  if (kLines > 1) _mm_prefetch(ahead + 64, _MM_HINT_T0);
-}
-
-// 16 elements as floats. A bfloat16 is the upper half of one.
-EPMC_AVX512 inline __m512 Load(const F32* x) {
-  return _mm512_loadu_ps(reinterpret_cast<const float*>(x));
-}
-
-EPMC_AVX512 inline __m512 Load(const Bf16* x) {
-  const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
-}
-
-EPMC_AVX512 inline __m512 Load(const F16* x) {
-  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
-}
+using epmc::avx512::BfloatBits;
+using epmc::avx512::Load;
 
 // Floats as they are, not as integer keys: 3 operations per 16 elements in place of 8. What
 // minps makes of a NaN does not matter: x * 0 tells of NaN and infinity.
@@ -45,7 +28,7 @@ EPMC_AVX512 inline KeyRange FindRange(const F32* x, int group_size) {
   __m512 lo0 = Load(x), lo1 = lo0, hi0 = lo0, hi1 = lo0;
   __m512 bad0 = _mm512_setzero_ps(), bad1 = bad0;
   for (int i = 0; i < group_size; i += 32) {
-    Prefetch(x + i);
+    PrefetchBlock(x + i);
     const __m512 a = Load(x + i);
     const __m512 b = Load(x + i + 16);
     lo0 = _mm512_min_ps(lo0, a);
@@ -86,7 +69,7 @@ template <typename Half>
 EPMC_AVX512 inline KeyRange FindRange(const Half* x, int group_size) {
   __m512i lo = HalfKeys(x), hi = lo;
   for (int i = 32; i < group_size; i += 32) {
-    Prefetch(x + i);
+    PrefetchBlock(x + i);
     const __m512i keys = HalfKeys(x + i);
     lo = _mm512_min_epi16(lo, keys);
     hi = _mm512_max_epi16(hi, keys);
@@ -220,18 +203,9 @@ EPMC_AVX512 inline void Store(__m512 x, F32* out) {
   }
 }
 
-// Rounds as FromFloat does.
 template <bool kBypass>
 EPMC_AVX512 inline void Store(__m512 x, Bf16* out) {
-  const __m512i bits = _mm512_castps_si512(x);
-  const __m512i upper = _mm512_srli_epi32(bits, 16);
-  const __m512i odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
-  const __m512i half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
-  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, half), 16);
-  const __mmask16 is_nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-  const __m512i result =
-      _mm512_mask_or_epi32(rounded, is_nan, upper, _mm512_set1_epi32(0x40));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi32_epi16(result));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi32_epi16(BfloatBits(x)));
 }
 
 // What FromFloat does of subnormal halves, infinities and NaN is what the instruction does.

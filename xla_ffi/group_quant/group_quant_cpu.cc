@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "xla_ffi/common/byte_plane.h"
+#include "xla_ffi/common/cache_lines.h"
 #include "xla_ffi/group_quant/group_quant.h"
 #include "xla_ffi/group_quant/group_quant_avx2.h"
 #include "xla_ffi/group_quant/group_quant_avx512.h"
@@ -275,7 +276,7 @@ void DecodeGroups(const DecodeArgs& args, const UnitRange& range) {
         CodesAt(row, layout, at.group * group_size, kBitWidth), group_size, scale,
         static_cast<T*>(args.x) + at.first);
   }
-  if (kBypass) _mm_sfence();
+  if (kBypass) FinishStreaming();
 }
 
 template <typename Simd, typename T, int kBitWidth>
@@ -287,8 +288,8 @@ void RunWith(const EncodeArgs& args, const UnitRange& groups) {
 template <typename Simd, typename T, int kBitWidth>
 void RunWith(const DecodeArgs& args, const UnitRange& groups) {
   // Streaming stores need whole cache lines: rows that start at multiples of 64 bytes.
-  const bool is_aligned = reinterpret_cast<uintptr_t>(args.x) % 64 == 0 &&
-                          args.row_elements * sizeof(T) % 64 == 0;
+  const bool is_aligned =
+      StartsLine(args.x) && args.row_elements * sizeof(T) % kLineNbytes == 0;
   if (args.bypass_cache && is_aligned) {
     return DecodeGroups<Simd, T, kBitWidth, true>(args, groups);
   }

@@ -6,9 +6,6 @@
 
 namespace epmc::group_quant {
 
-// A group is read twice, the second time from the first cache: no load of the next one is
-// on its way then unless it is asked for. A quarter faster than without (Zen 5, f32).
-constexpr int kPrefetchNbytes = 6144;
 constexpr int kPrefetchGroups = 16;  // of encoded groups, 8 to 32 are equally good
 
 // Below, elements must be flushed one by one (65536 / step is 2^84 and more).

@@ -14,6 +14,8 @@
 
 namespace epmc::narrow::avx2 {
 
+using epmc::avx2::BfloatBits;
+using epmc::avx2::LoadFloats;
 using epmc::avx2::StoreLine;
 
 EPMC_AVX2 inline __m256i LoadBits(const void* x) { return epmc::avx2::Load(x); }
@@ -59,14 +61,9 @@ EPMC_AVX2 inline GroupRange RangeOf(const T* x, int count) {
 }
 
 // The bits of 8 elements as floats.
-EPMC_AVX2 inline __m256i Load(const F32* x) { return LoadBits(x); }
-
-EPMC_AVX2 inline __m256i Load(const Bf16* x) {
-  return _mm256_slli_epi32(_mm256_cvtepu16_epi32(LoadHalves(x)), 16);
-}
-
-EPMC_AVX2 inline __m256i Load(const F16* x) {
-  return _mm256_castps_si256(_mm256_cvtph_ps(LoadHalves(x)));
+template <typename T>
+EPMC_AVX2 inline __m256i Load(const T* x) {
+  return _mm256_castps_si256(LoadFloats(x));
 }
 
 // The magnitudes of 32 elements, 8 in each vector, in an order that `InOrder` undoes.
@@ -180,19 +177,6 @@ EPMC_AVX2 inline void StoreBlock(const Block& block, F16* out) {
                      _mm256_set_m128i(halves[3], halves[2]), out);
 }
 
-// FromFloat of bfloat16, 32 bits each.
-EPMC_AVX2 inline __m256i BfloatBits(__m256i bits) {
-  const __m256i upper = _mm256_srli_epi32(bits, 16);
-  const __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
-  const __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
-  const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
-  const __m256i magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff));
-  const __m256i is_nan =
-      _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(static_cast<int>(kExponentMask)));
-  const __m256i nan = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
-  return _mm256_blendv_epi8(rounded, nan, is_nan);
-}
-
 // `DecodeBf16` of 8 values, where some are beyond `largest`, the largest of float16.
 EPMC_AVX2 inline __m256 Clamped(__m256i bits, uint32_t largest) {
   const __m256i limit = _mm256_set1_epi32(static_cast<int>(largest));
@@ -260,7 +244,7 @@ struct Simd {
     for (int64_t i = 0; i < count; i += 32) {
       PrefetchBlock(x + i);
       __m256i bits[4];
-      for (int j = 0; j < 4; ++j) bits[j] = BfloatBits(Load(x + i + 8 * j));
+      for (int j = 0; j < 4; ++j) bits[j] = BfloatBits(LoadFloats(x + i + 8 * j));
       StoreLine<false>(Narrowed(bits[0], bits[1]), Narrowed(bits[2], bits[3]), values + 2 * i);
     }
   }

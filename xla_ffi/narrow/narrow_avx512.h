@@ -1,8 +1,8 @@
 // Whole blocks of Narrow with AVX-512; the same bytes as narrow.h.
 //
-// In 8 bits, for groups without NaN, infinity or numbers that rounding carries beyond the array's type:
-// what is left is half of the work, and of float16 and bfloat16 the compiler's own vectors
-// reach half of this.
+// In 8 bits, for groups without NaN, infinity or numbers that rounding carries beyond the
+// array's type: what is left is half of the work, and of float16 and bfloat16 the compiler's
+// own vectors reach half of this.
 #ifndef EPMC_NARROW_NARROW_AVX512_H_
 #define EPMC_NARROW_NARROW_AVX512_H_
 
@@ -50,16 +50,9 @@ EPMC_AVX512 inline GroupRange RangeOf(const T* x, int count) {
 }
 
 // The bits of 16 elements as floats.
-EPMC_AVX512 inline __m512i Load(const F32* x) { return _mm512_loadu_si512(x); }
-
-EPMC_AVX512 inline __m512i Load(const Bf16* x) {
-  const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
-  return _mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
-}
-
-EPMC_AVX512 inline __m512i Load(const F16* x) {
-  const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
-  return _mm512_castps_si512(_mm512_cvtph_ps(half));
+template <typename T>
+EPMC_AVX512 inline __m512i Load(const T* x) {
+  return _mm512_castps_si512(epmc::avx512::Load(x));
 }
 
 // The elements of a block that have a sign, one bit each.

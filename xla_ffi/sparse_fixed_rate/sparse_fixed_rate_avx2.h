@@ -1,61 +1,22 @@
-// The steps of scalar.h with AVX2, 8 elements at a time; the same bytes. There is no
-// instruction that compresses or expands: a table has the permutation for each mask.
+// The steps of scalar.h with AVX2, 8 elements at a time; the same bytes.
 #ifndef EPMC_SPARSE_FIXED_RATE_SPARSE_FIXED_RATE_AVX2_H_
 #define EPMC_SPARSE_FIXED_RATE_SPARSE_FIXED_RATE_AVX2_H_
 
 #if defined(__x86_64__)
 
-#include <array>
 #include <cstdint>
 #include <utility>
 
+#include "xla_ffi/common/avx2.h"
+#include "xla_ffi/common/cache_lines.h"
 #include "xla_ffi/common/isa.h"
 #include "xla_ffi/common/x86.h"
 #include "xla_ffi/group_quant/group_quant_avx2.h"
+#include "xla_ffi/sparse_fixed_rate/permutations_avx2.h"
+#include "xla_ffi/sparse_fixed_rate/planes.h"
 #include "xla_ffi/sparse_fixed_rate/scalar.h"
 
 namespace epmc::sparse_fixed_rate::avx2 {
-
-constexpr int kLanes = 8;
-
-struct Permutations {
-  uint64_t compress[256];  // byte i: the lane of the i-th bit that is set
-  uint64_t expand[256];    // byte i: how many bits are set below i; 0x80 if bit i is not
-};
-
-constexpr Permutations MakePermutations() {
-  Permutations table = {};
-  for (int mask = 0; mask < 256; ++mask) {
-    int count = 0;
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const bool is_set = (mask >> lane & 1) != 0;
-      const uint64_t rank = is_set ? static_cast<uint64_t>(count) : 0x80u;
-      table.expand[mask] |= rank << (8 * lane);
-      if (is_set) table.compress[mask] |= static_cast<uint64_t>(lane) << (8 * count++);
-    }
-  }
-  return table;
-}
-
-inline constexpr Permutations kPermutations = MakePermutations();
-
-EPMC_AVX2 inline __m256i Compressed(__m256i x, uint32_t mask) {
-  const __m128i lanes = _mm_loadl_epi64(
-      reinterpret_cast<const __m128i*>(kPermutations.compress + mask));
-  return _mm256_permutevar8x32_epi32(x, _mm256_cvtepu8_epi32(lanes));
-}
-
-EPMC_AVX2 inline __m256i Expanded(__m256i x, uint32_t mask) {
-  const __m128i ranks =
-      _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kPermutations.expand + mask));
-  const __m256i index = _mm256_cvtepi8_epi32(ranks);
-  return _mm256_andnot_si256(_mm256_srai_epi32(index, 31),
-                             _mm256_permutevar8x32_epi32(x, index));
-}
-
-EPMC_AVX2 inline __m256 Expanded(__m256 x, uint32_t mask) {
-  return _mm256_castsi256_ps(Expanded(_mm256_castps_si256(x), mask));
-}
 
 // The bits of an element, in 32.
 EPMC_AVX2 inline __m256i LoadRaw(const F32* x) {
@@ -100,16 +61,8 @@ EPMC_AVX2 inline void StoreCodes(__m256i code, uint16_t* codes) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), code);
 }
 
-// Byte i is 0xff where bit i of the word is set.
-EPMC_AVX2 inline __m256i BytesOf(uint32_t word) {
-  const __m256i byte_of_lane =
-      _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2,
-                       3, 3, 3, 3, 3, 3, 3, 3);
-  const __m256i bit_of_lane = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201u));
-  const __m256i words = _mm256_set1_epi32(static_cast<int32_t>(word));
-  const __m256i bits = _mm256_and_si256(_mm256_shuffle_epi8(words, byte_of_lane), bit_of_lane);
-  return _mm256_cmpeq_epi8(bits, bit_of_lane);
-}
+using epmc::avx2::BytesOf;
+using epmc::avx2::LoadFloats;
 
 // 32 codes as bytes: their lower halves, their upper halves.
 struct Bytes {
@@ -145,55 +98,38 @@ EPMC_AVX2 inline void AddPlane(uint32_t word, Bytes* bytes) {
   *half = _mm256_or_si256(*half, _mm256_and_si256(BytesOf(word), bit));
 }
 
-template <int... kBits>
-EPMC_AVX2 void StorePlanes(const uint16_t* codes, int blocks, uint8_t* out,
-                           std::integer_sequence<int, kBits...>) {
-  for (int block = 0; block < blocks; ++block, codes += kBlock) {
-    [[maybe_unused]] const Bytes bytes = Split(codes);
-    (StoreWord(out + 4 * kBits, Plane<kBits>(bytes)), ...);
-    out += 4 * sizeof...(kBits);
+struct Planes {
+  template <int kPlanes>
+  EPMC_AVX2 static void Store(const uint16_t* codes, int blocks, uint8_t* out) {
+    StoreBits(codes, blocks, out, std::make_integer_sequence<int, kPlanes>());
   }
-}
 
-template <int... kBits>
-EPMC_AVX2 void LoadPlanes(const uint8_t* in, int blocks, uint16_t* codes,
-                          std::integer_sequence<int, kBits...>) {
-  for (int block = 0; block < blocks; ++block, codes += kBlock) {
-    Bytes bytes = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-    (AddPlane<kBits>(LoadWord(in + 4 * kBits), &bytes), ...);
-    Join(bytes, codes);
-    in += 4 * sizeof...(kBits);
+  template <int kPlanes>
+  EPMC_AVX2 static void Load(const uint8_t* in, int blocks, uint16_t* codes) {
+    LoadBits(in, blocks, codes, std::make_integer_sequence<int, kPlanes>());
   }
-}
 
-template <int kPlanes>
-EPMC_AVX2 void StorePlanes(const uint16_t* codes, int blocks, uint8_t* out) {
-  StorePlanes(codes, blocks, out, std::make_integer_sequence<int, kPlanes>());
-}
+  template <int... kBits>
+  EPMC_AVX2 static void StoreBits(const uint16_t* codes, int blocks, uint8_t* out,
+                                  std::integer_sequence<int, kBits...>) {
+    for (int block = 0; block < blocks; ++block, codes += kBlock) {
+      [[maybe_unused]] const Bytes bytes = Split(codes);
+      (StoreWord(out + 4 * kBits, Plane<kBits>(bytes)), ...);
+      out += 4 * sizeof...(kBits);
+    }
+  }
 
-template <int kPlanes>
-EPMC_AVX2 void LoadPlanes(const uint8_t* in, int blocks, uint16_t* codes) {
-  LoadPlanes(in, blocks, codes, std::make_integer_sequence<int, kPlanes>());
-}
-
-// Calls the function for a number of planes that is known to the compiler.
-template <int... kPlanes>
-EPMC_AVX2 void StorePlanesOf(int planes, const uint16_t* codes, int blocks, uint8_t* out,
-                             std::integer_sequence<int, kPlanes...>) {
-  using Store = void (*)(const uint16_t*, int, uint8_t*);
-  static constexpr Store kStores[] = {&StorePlanes<kPlanes>...};
-  kStores[planes](codes, blocks, out);
-}
-
-template <int... kPlanes>
-EPMC_AVX2 void LoadPlanesOf(int planes, const uint8_t* in, int blocks, uint16_t* codes,
-                            std::integer_sequence<int, kPlanes...>) {
-  using Load = void (*)(const uint8_t*, int, uint16_t*);
-  static constexpr Load kLoads[] = {&LoadPlanes<kPlanes>...};
-  kLoads[planes](in, blocks, codes);
-}
-
-using AllPlanes = std::make_integer_sequence<int, kMaxCodeBits + 1>;
+  template <int... kBits>
+  EPMC_AVX2 static void LoadBits(const uint8_t* in, int blocks, uint16_t* codes,
+                                 std::integer_sequence<int, kBits...>) {
+    for (int block = 0; block < blocks; ++block, codes += kBlock) {
+      Bytes bytes = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+      (AddPlane<kBits>(LoadWord(in + 4 * kBits), &bytes), ...);
+      Join(bytes, codes);
+      in += 4 * sizeof...(kBits);
+    }
+  }
+};
 
 struct Steps {
   EPMC_AVX2 static int CountBits(const uint32_t* words, int blocks) {
@@ -204,20 +140,20 @@ struct Steps {
 
   template <typename T>
   EPMC_AVX2 static Scan ScanGroup(const T* x, int blocks, uint32_t* words) {
+    // Its bits are also those of an exponent.
     const __m256 inf = _mm256_castsi256_ps(_mm256_set1_epi32(0x7f800000));
-    const __m256 exponent = _mm256_castsi256_ps(_mm256_set1_epi32(0x7f800000));
     __m256 lo = inf, hi = _mm256_sub_ps(_mm256_setzero_ps(), inf);
     __m256 bad = _mm256_setzero_ps();
     __m256i subnormal = _mm256_setzero_si256();
     int count = 0;
     for (int block = 0; block < blocks; ++block, x += kBlock) {
-      group_quant::avx2::Prefetch(x);
+      PrefetchBlock(x);
       uint32_t word = 0;
       for (int i = 0; i < kBlock; i += kLanes) {
-        const __m256 value = group_quant::avx2::Load(x + i);
+        const __m256 value = LoadFloats(x + i);
         const __m256i is_zero = IsZero(value);
         const __m256i no_exponent = _mm256_cmpeq_epi32(
-            _mm256_castps_si256(_mm256_and_ps(value, exponent)), _mm256_setzero_si256());
+            _mm256_castps_si256(_mm256_and_ps(value, inf)), _mm256_setzero_si256());
         subnormal = _mm256_or_si256(subnormal, _mm256_andnot_si256(is_zero, no_exponent));
         lo = _mm256_min_ps(lo, _mm256_blendv_ps(value, inf, _mm256_castsi256_ps(is_zero)));
         hi = _mm256_max_ps(hi, _mm256_blendv_ps(value, hi, _mm256_castsi256_ps(is_zero)));
@@ -231,7 +167,9 @@ struct Steps {
     if (_mm256_movemask_ps(_mm256_cmp_ps(bad, bad, _CMP_UNORD_Q)) != 0) {
       return {count, {INT32_MIN, INT32_MAX}, false};
     }
-    if (_mm256_movemask_epi8(subnormal) != 0) return Scalar::ScanGroup(x - blocks * kBlock, blocks, words);
+    if (_mm256_movemask_epi8(subnormal) != 0) {
+      return Scalar::ScanGroup(x - blocks * kBlock, blocks, words);
+    }
     const float least = group_quant::avx2::Reduce(lo, group_quant::avx2::Min{});
     const float most = group_quant::avx2::Reduce(hi, group_quant::avx2::Max{});
     return {count,
@@ -282,7 +220,7 @@ struct Steps {
   template <typename T>
   EPMC_AVX2 static void Widen(const T* x, int blocks, F32* widened) {
     for (int i = 0; i < blocks * kBlock; i += kLanes) {
-      _mm256_storeu_ps(&widened[i].value, Normalized(group_quant::avx2::Load(x + i)));
+      _mm256_storeu_ps(&widened[i].value, Normalized(LoadFloats(x + i)));
     }
   }
 
@@ -317,7 +255,7 @@ struct Steps {
       __m256i code[2];
       for (int j = 0; j < 2; ++j) {
         const int at = i + j * kLanes;
-        const __m256 above = _mm256_sub_ps(group_quant::avx2::Load(x + at), lo);
+        const __m256 above = _mm256_sub_ps(LoadFloats(x + at), lo);
         const __m256i scaled = _mm256_cvttps_epi32(_mm256_mul_ps(above, inverse));
         const __m256i shift =
             kStochastic ? _mm256_srl_epi32(LoadRaw(static_cast<const void*>(dither + at)), dropped)
@@ -373,13 +311,12 @@ struct Steps {
     }
   }
 
-  EPMC_AVX2 static void StorePlanes(const uint16_t* codes, int blocks, int planes,
-                                    uint8_t* out) {
-    StorePlanesOf(planes, codes, blocks, out, AllPlanes());
+  static void StorePlanes(const uint16_t* codes, int blocks, int planes, uint8_t* out) {
+    sparse_fixed_rate::StorePlanes<Planes>(planes, codes, blocks, out);
   }
 
-  EPMC_AVX2 static void LoadPlanes(const uint8_t* in, int blocks, int planes, uint16_t* codes) {
-    LoadPlanesOf(planes, in, blocks, codes, AllPlanes());
+  static void LoadPlanes(const uint8_t* in, int blocks, int planes, uint16_t* codes) {
+    sparse_fixed_rate::LoadPlanes<Planes>(planes, in, blocks, codes);
   }
 
   EPMC_AVX2 static __m256 Dequantized(const uint16_t* codes, __m256 lo, __m256 step) {

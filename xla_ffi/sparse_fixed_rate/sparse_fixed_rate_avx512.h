@@ -8,11 +8,13 @@
 #if defined(__x86_64__)
 
 #include <cstdint>
-#include <utility>
 
+#include "xla_ffi/common/avx512.h"
+#include "xla_ffi/common/cache_lines.h"
 #include "xla_ffi/common/isa.h"
 #include "xla_ffi/common/x86.h"
 #include "xla_ffi/group_quant/group_quant_avx512.h"
+#include "xla_ffi/sparse_fixed_rate/planes.h"
 #include "xla_ffi/sparse_fixed_rate/scalar.h"
 
 namespace epmc::sparse_fixed_rate::avx512 {
@@ -49,7 +51,7 @@ EPMC_AVX512 inline __m512 Normalized(__m512 x, __mmask16 is_subnormal) {
 EPMC_AVX512 inline bool HasSubnormals(const F32* x, const uint32_t* words, int blocks) {
   uint32_t any = 0;
   for (int i = 0; i < blocks * kBlock; i += kLanes) {
-    any |= SubnormalsOf(group_quant::avx512::Load(x + i)) & words[i / kBlock] >> i % kBlock;
+    any |= SubnormalsOf(epmc::avx512::Load(x + i)) & words[i / kBlock] >> i % kBlock;
   }
   return (any & 0xffffu) != 0;
 }
@@ -76,9 +78,9 @@ EPMC_AVX512 inline Scan ScanGroup(const F32* x, int blocks, uint32_t* words) {
   __m512 bad[2] = {zero, zero};
   int count = 0;
   for (int block = 0; block < blocks; ++block, x += kBlock) {
-    group_quant::avx512::Prefetch(x);
-    const __m512 a = group_quant::avx512::Load(x);
-    const __m512 b = group_quant::avx512::Load(x + kLanes);
+    PrefetchBlock(x);
+    const __m512 a = epmc::avx512::Load(x);
+    const __m512 b = epmc::avx512::Load(x + kLanes);
     const __mmask16 low = _mm512_test_epi32_mask(_mm512_castps_si512(a), magnitude);
     const __mmask16 high = _mm512_test_epi32_mask(_mm512_castps_si512(b), magnitude);
     lo[0] = _mm512_mask_min_ps(lo[0], low, lo[0], a);
@@ -108,7 +110,7 @@ EPMC_AVX512 inline Scan ScanGroup(const Half* x, int blocks, uint32_t* words) {
   __m512i lo = _mm512_set1_epi16(INT16_MAX), hi = _mm512_set1_epi16(INT16_MIN);
   int count = 0;
   for (int block = 0; block < blocks; ++block, x += kBlock) {
-    group_quant::avx512::Prefetch(x);
+    PrefetchBlock(x);
     const __m512i bits = _mm512_loadu_si512(x);
     const __mmask32 word = _mm512_test_epi16_mask(bits, _mm512_set1_epi16(0x7fff));
     const __m512i keys = group_quant::avx512::HalfKeys(x);
@@ -127,47 +129,30 @@ EPMC_AVX512 inline Scan ScanGroup(const Half* x, int blocks, uint32_t* words) {
   return {count, {key_of(group_quant::avx512::MinOfHalves(lo)), key_of(most)}, false};
 }
 
-template <int kPlanes>
-EPMC_AVX512 void StorePlanes(const uint16_t* codes, int blocks, uint8_t* out) {
-  for (int block = 0; block < blocks; ++block, codes += kBlock, out += 4 * kPlanes) {
-    const __m512i code = _mm512_loadu_si512(codes);
-    for (int j = 0; j < kPlanes; ++j) {
-      const __m512i bit = _mm512_set1_epi16(static_cast<int16_t>(1u << j));
-      StoreWord(out + 4 * j, _mm512_test_epi16_mask(code, bit));
+struct Planes {
+  template <int kPlanes>
+  EPMC_AVX512 static void Store(const uint16_t* codes, int blocks, uint8_t* out) {
+    for (int block = 0; block < blocks; ++block, codes += kBlock, out += 4 * kPlanes) {
+      const __m512i code = _mm512_loadu_si512(codes);
+      for (int j = 0; j < kPlanes; ++j) {
+        const __m512i bit = _mm512_set1_epi16(static_cast<int16_t>(1u << j));
+        StoreWord(out + 4 * j, _mm512_test_epi16_mask(code, bit));
+      }
     }
   }
-}
 
-template <int kPlanes>
-EPMC_AVX512 void LoadPlanes(const uint8_t* in, int blocks, uint16_t* codes) {
-  for (int block = 0; block < blocks; ++block, codes += kBlock, in += 4 * kPlanes) {
-    __m512i code = _mm512_setzero_si512();
-    for (int j = 0; j < kPlanes; ++j) {
-      const __m512i bit = _mm512_set1_epi16(static_cast<int16_t>(1u << j));
-      code = _mm512_mask_add_epi16(code, LoadWord(in + 4 * j), code, bit);
+  template <int kPlanes>
+  EPMC_AVX512 static void Load(const uint8_t* in, int blocks, uint16_t* codes) {
+    for (int block = 0; block < blocks; ++block, codes += kBlock, in += 4 * kPlanes) {
+      __m512i code = _mm512_setzero_si512();
+      for (int j = 0; j < kPlanes; ++j) {
+        const __m512i bit = _mm512_set1_epi16(static_cast<int16_t>(1u << j));
+        code = _mm512_mask_add_epi16(code, LoadWord(in + 4 * j), code, bit);
+      }
+      _mm512_storeu_si512(codes, code);
     }
-    _mm512_storeu_si512(codes, code);
   }
-}
-
-// Calls the function for a number of planes that is known to the compiler.
-template <int... kPlanes>
-EPMC_AVX512 void StorePlanesOf(int planes, const uint16_t* codes, int blocks, uint8_t* out,
-                               std::integer_sequence<int, kPlanes...>) {
-  using Store = void (*)(const uint16_t*, int, uint8_t*);
-  static constexpr Store kStores[] = {&StorePlanes<kPlanes>...};
-  kStores[planes](codes, blocks, out);
-}
-
-template <int... kPlanes>
-EPMC_AVX512 void LoadPlanesOf(int planes, const uint8_t* in, int blocks, uint16_t* codes,
-                              std::integer_sequence<int, kPlanes...>) {
-  using Load = void (*)(const uint8_t*, int, uint16_t*);
-  static constexpr Load kLoads[] = {&LoadPlanes<kPlanes>...};
-  kLoads[planes](in, blocks, codes);
-}
-
-using AllPlanes = std::make_integer_sequence<int, kMaxCodeBits + 1>;
+};
 
 struct Steps {
   EPMC_AVX512 static int CountBits(const uint32_t* words, int blocks) {
@@ -213,7 +198,7 @@ struct Steps {
   template <typename T>
   EPMC_AVX512 static void Widen(const T* x, int blocks, F32* widened) {
     for (int i = 0; i < blocks * kBlock; i += kLanes) {
-      const __m512 value = group_quant::avx512::Load(x + i);
+      const __m512 value = epmc::avx512::Load(x + i);
       _mm512_storeu_ps(widened + i, Normalized(value, SubnormalsOf(value)));
     }
   }
@@ -249,7 +234,7 @@ struct Steps {
       __m512i code[2];
       for (int j = 0; j < 2; ++j) {
         const int at = i + j * kLanes;
-        const __m512 above = _mm512_sub_ps(group_quant::avx512::Load(x + at), lo);
+        const __m512 above = _mm512_sub_ps(epmc::avx512::Load(x + at), lo);
         const __m512i scaled = _mm512_cvttps_epi32(_mm512_mul_ps(above, inverse));
         const __m512i shift = kStochastic ? _mm512_srl_epi32(LoadRaw(dither + at), dropped) : half;
         const __m512i sum = _mm512_add_epi32(scaled, shift);
@@ -281,14 +266,12 @@ struct Steps {
     }
   }
 
-  EPMC_AVX512 static void StorePlanes(const uint16_t* codes, int blocks, int planes,
-                                      uint8_t* out) {
-    StorePlanesOf(planes, codes, blocks, out, AllPlanes());
+  static void StorePlanes(const uint16_t* codes, int blocks, int planes, uint8_t* out) {
+    sparse_fixed_rate::StorePlanes<Planes>(planes, codes, blocks, out);
   }
 
-  EPMC_AVX512 static void LoadPlanes(const uint8_t* in, int blocks, int planes,
-                                     uint16_t* codes) {
-    LoadPlanesOf(planes, in, blocks, codes, AllPlanes());
+  static void LoadPlanes(const uint8_t* in, int blocks, int planes, uint16_t* codes) {
+    sparse_fixed_rate::LoadPlanes<Planes>(planes, in, blocks, codes);
   }
 
   EPMC_AVX512 static __m512 Dequantized(const uint16_t* codes, __m512 lo, __m512 step) {
