@@ -14,7 +14,7 @@ from bench.kinds.table import APIS, KINDS, problem
 from bench.measure import compile_gradient, temp_bytes
 from bench.tables import show
 
-METHODS = (methods.PLAIN, methods.EXACT, methods.PRECISE, methods.BALANCED)
+METHODS = (methods.PLAIN, *methods.POLICIES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
                 sizes = measure(name, api, h100=options.h100)
             rows.append({"kind": name, "api": api, **sizes})
     device = "H100 (compiled, not run)" if options.h100 else "this machine"
-    header = ("network", "API", "plain", *(f"{m.name} / plain" for m in METHODS[1:]))
+    ratios = (f"{method.name} / plain" for method in methods.POLICIES)
+    header = ("network", "API", "plain", *ratios)
     show(console, f"Temp bytes of the gradient, {device}", header, _cells(rows))
     path = record.append("models", [row | {"device": device} for row in rows])
     console.print(f"recorded in {path}")
@@ -54,7 +55,7 @@ def measure(name: str, api: str, *, h100: bool) -> dict[str, int]:
 
 
 def _ratios(row: dict) -> list[float]:
-    return [row[m.name] / row[methods.PLAIN.name] for m in METHODS[1:]]
+    return [row[m.name] / row[methods.PLAIN.name] for m in methods.POLICIES]
 
 
 def _cells(rows: list[dict]) -> list[tuple[str, ...]]:

@@ -121,7 +121,8 @@ class AbstractCodec(abc.ABC):
 
     def mask_codec(self, dtype: Any) -> AbstractCodec | None:
         """The codec that decodes the bytes of `x`, an array of `dtype` without negative
-        numbers, to `x > 0`, exactly; None if the bytes do not tell."""
+        numbers, to `x > 0`, exactly (NaN may count as above 0); None if the bytes do
+        not tell."""
         del dtype
         return None
 
@@ -285,8 +286,7 @@ def _decode_on_cpu(rows: Any, *after: Any, codec: Any, shape: Any, dtype: Any) -
 def _decode_on_cuda(rows: Any, *after: Any, codec: Any, shape: Any, dtype: Any) -> Any:
     kernel = codec.decode_kernel(dtype)
     # In a backward pass (it has something to wait for) XLA fuses jnp code into the
-    # consumers, and the dense array never exists: gradient of ResNet-50, 8 bits, batch
-    # 64, on an H100: 1361 MB, with the kernel 2188 MB.
+    # consumers, and the dense array never exists: docs/design/cuda.md has the figures.
     if after or kernel is None or not _kernels.has_cuda_kernel(kernel.target):
         return _decode_reference(rows, *after, codec=codec, shape=shape, dtype=dtype)
     return _decode_natively((rows,), codec, shape, dtype, kernel)

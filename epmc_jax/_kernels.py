@@ -41,9 +41,9 @@ _CPU_TARGETS = (
 )
 
 # What else there is runs as jnp code on GPUs, where XLA fuses it. The library has an
-# encoder of GroupQuant too: as a call it costs memory with 4 bits (gradient of
-# ResNet-50, batch 64, on an H100: 2259 MB, 1380 as jnp code), so it is not registered,
-# nor are those of Narrow and IntPack, and max-pool and its gradient: not measured yet.
+# encoder of GroupQuant too: as a call it cost memory with 4 bits, as docs/design/cuda.md
+# has it, so it is not registered, nor are those of Narrow and IntPack, and max-pool and
+# its gradient: not measured yet.
 _CUDA_TARGETS = (
     "epmc_pin",
     "epmc_bit_mask_encode",

@@ -166,6 +166,7 @@ def test_parameters_are_checked(parameters, message):
 @pytest.mark.parametrize("density", [0.02, 0.5, 0.9])
 def test_the_mask_is_exact(dtype, rate, density):
     x = sparse((2, POOL + 700), density).astype(dtype)
+    x = x.at[0, 5].set(jnp.nan).at[1, POOL + 3].set(jnp.inf).at[0, 7].set(-0.0)
     codec = SparseFixedRate(rate=rate)
     encoded = codec.encode(x)
     mask = dataclasses.replace(
