@@ -41,9 +41,9 @@ _CPU_TARGETS = (
 )
 
 # What else there is runs as jnp code on GPUs, where XLA fuses it. The library has an
-# encoder of GroupQuant too: as a call it cost memory with 4 bits, as docs/design/cuda.md
-# has it, so it is not registered, nor are those of Narrow and IntPack, and max-pool and
-# its gradient: not measured yet.
+# encoder of GroupQuant too: as a call it cost memory with 4 bits (docs/design/cuda.md),
+# so it is not registered, nor are those of Narrow and IntPack, and max-pool and its
+# gradient: not measured yet.
 _CUDA_TARGETS = (
     "epmc_pin",
     "epmc_bit_mask_encode",
