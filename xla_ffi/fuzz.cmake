@@ -7,6 +7,19 @@ endif()
 if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   message(FATAL_ERROR "EPMC_FUZZ needs clang: -DCMAKE_CXX_COMPILER=clang++")
 endif()
+set(sanitizers -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all)
+# -Wmaybe-uninitialized, of which GroupQuant speaks, is GCC's alone.
+set(fuzz_options
+  -O2 -g1 -ffp-contract=off -Wall -Wextra -Wno-unknown-warning-option ${sanitizers})
+
+# One library of all kernels: a codec may call another's, as SparseFixedRate does BitMask's.
+add_library(fuzzed_kernels STATIC EXCLUDE_FROM_ALL common/isa.cc)
+foreach(codec IN LISTS EPMC_CODECS)
+  target_sources(fuzzed_kernels PRIVATE ${codec}/${codec}_cpu.cc)
+endforeach()
+target_include_directories(fuzzed_kernels PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/..)
+target_compile_options(fuzzed_kernels PUBLIC ${fuzz_options})
+
 add_custom_target(fuzzers)
 foreach(codec IN LISTS EPMC_CODECS)
   set(name ${codec}_fuzz)
@@ -14,13 +27,8 @@ foreach(codec IN LISTS EPMC_CODECS)
     message(WARNING "${codec} is not fuzzed: fuzz/${name}.cc is missing")
     continue()
   endif()
-  add_executable(${name} EXCLUDE_FROM_ALL
-    fuzz/${codec}_fuzz.cc ${codec}/${codec}_cpu.cc common/isa.cc)
-  target_include_directories(${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/..)
-  set(sanitizers -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all)
-  # -Wmaybe-uninitialized, of which GroupQuant speaks, is GCC's alone.
-  target_compile_options(${name} PRIVATE
-    -O2 -g1 -ffp-contract=off -Wall -Wextra -Wno-unknown-warning-option ${sanitizers})
+  add_executable(${name} EXCLUDE_FROM_ALL fuzz/${codec}_fuzz.cc)
+  target_link_libraries(${name} PRIVATE fuzzed_kernels)
   target_link_options(${name} PRIVATE ${sanitizers})
   add_dependencies(fuzzers ${name})
 endforeach()
