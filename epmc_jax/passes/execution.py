@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax._codec import Encoded
-from epmc_jax._ordering import keep_apart, materialized, pin, pin_together
+from epmc_jax._ordering import barrier, materialized, pin, pin_on_cpu
 from epmc_jax._partitioning import on_each_device, typed_sharding
 from epmc_jax.codecs import BitMask, Raw, relu_gradient
 from epmc_jax.passes.exactness import is_cheap, is_reduction
@@ -117,6 +117,7 @@ class _Backward:
         self.decoded: dict[Value, Any] = {}
         self.tie: tuple[Any, ...] = ()
         self.untied_gradients: list[Value] = []
+        self.unpinned_gradients: list[Value] = []
 
     def run(self, cotangents: Sequence[Any]) -> list[Any]:
         program = self.selection.program
@@ -141,10 +142,11 @@ class _Backward:
         self.env.update(zip(op.outputs, self._call(op), strict=True))
         if is_cheap(op):
             return
-        self.untied_gradients += [v for v in op.outputs if v not in leads_on]
+        gradients = [v for v in op.outputs if v not in leads_on]
+        self.untied_gradients += gradients
+        self.unpinned_gradients += gradients
         if ends_layer and leading:
-            self.tie = (self.env[leading[-1]],)
-            self.decoded.clear()
+            self._end_layer(leading[-1])
 
     def _call(self, op: Op) -> list[Any]:
         if op.name == "relu_gradient":
@@ -157,7 +159,8 @@ class _Backward:
         return op.call(*(self._input(x) for x in op.inputs))
 
     def _take_gradients_before(self, op: Op) -> None:
-        """`op` leads out of a layer: the layer's gradients come before it."""
+        """`op` leads out of a layer: not on CPU, the layer's gradients come before
+        it."""
         cotangents = [
             v for v in op.values if not self._is_residual(v) and self.env[v] is not ZERO
         ]
@@ -165,9 +168,17 @@ class _Backward:
             return
         largest = max(cotangents, key=lambda v: v.nbytes)
         tied = [largest, *self.untied_gradients]
-        pinned = pin_together(*(self.env[v] for v in tied))
-        self.env.update(zip(tied, pinned, strict=True))
+        self.env.update(zip(tied, barrier(*(self.env[v] for v in tied)), strict=True))
         self.untied_gradients = []
+
+    def _end_layer(self, leading: Value) -> None:
+        """`leading` left a layer: on CPU, the layer's gradients come before its
+        readers."""
+        gradients = (self.env[v] for v in self.unpinned_gradients)
+        self.env[leading] = pin_on_cpu(self.env[leading], *gradients)
+        self.unpinned_gradients = []
+        self.tie = (self.env[leading],)
+        self.decoded.clear()
 
     def _is_residual(self, value: Value) -> bool:
         return (
@@ -242,7 +253,7 @@ class _Backward:
         elif not is_float(value):
             self.at_hand[value] = saved
         elif value in self.pins.apart:
-            self.at_hand[value] = keep_apart(saved, *self.tie)
+            self.at_hand[value] = barrier(saved, *self.tie)[0]
         elif value in self.pins.each_layer:
             self.decoded[value] = pin(saved, *self.tie)
         else:
