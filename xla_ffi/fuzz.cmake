@@ -15,7 +15,7 @@ foreach(codec IN LISTS EPMC_CODECS)
     continue()
   endif()
   add_executable(${name} EXCLUDE_FROM_ALL
-    fuzz/${codec}_fuzz.cc ${codec}/${codec}_cpu.cc common/isa.cc)
+    fuzz/${codec}_fuzz.cc ${codec}/${codec}_cpu.cc ${EPMC_CALLED_BY_${codec}} common/isa.cc)
   target_include_directories(${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/..)
   set(sanitizers -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all)
   # -Wmaybe-uninitialized, of which GroupQuant speaks, is GCC's alone.
