@@ -38,6 +38,8 @@ __device__ __forceinline__ uint32_t NonzerosOf(const Vector<T>* loaded) {
   return fields;
 }
 
+// Of nonzeros. A subnormal counts as it is: NormalBits keeps the order, so that the two at
+// the ends can go through it later.
 struct KeyRange {
   int32_t lo = INT32_MAX;
   int32_t hi = INT32_MIN;
@@ -45,7 +47,7 @@ struct KeyRange {
   template <typename T>
   __device__ __forceinline__ void Add(T x) {
     if (!IsNonzero(x)) return;
-    const int32_t key = group_quant::OrderedKey(NormalBits(ToFloatBits(x)));
+    const int32_t key = group_quant::OrderedKey(ToFloatBits(x));
     lo = key < lo ? key : lo;
     hi = key > hi ? key : hi;
   }
@@ -136,6 +138,11 @@ __device__ __forceinline__ void SpendNonzeros(const Place& at, const Pools& pool
   EndStreams<T>(memory);
 }
 
+__device__ __forceinline__ int32_t NormalKey(int32_t key) {
+  const int32_t bits = group_quant::OrderedKey(static_cast<uint32_t>(key));  // its own inverse
+  return group_quant::OrderedKey(NormalBits(static_cast<uint32_t>(bits)));
+}
+
 // A lane has one of the warp's groups.
 __device__ __forceinline__ void PrepareGroups(const Place& at, int group_shift, uint32_t seed,
                                               EncodeMemory* memory) {
@@ -146,7 +153,7 @@ __device__ __forceinline__ void PrepareGroups(const Place& at, int group_shift, 
   const int32_t lo = memory->lo[group];
   const int32_t hi = memory->hi[group];
   GroupScale scale = {0.0f, 0.0f};
-  if (lo <= hi) scale = ScaleOf(lo, hi, code_bits, is_dense);
+  if (lo <= hi) scale = ScaleOf(NormalKey(lo), NormalKey(hi), code_bits, is_dense);
   const uint32_t number = static_cast<uint32_t>(at.group_number) + group;
   memory->groups[group] = {QuantizerOf(scale, code_bits, is_dense),
                            group_quant::GroupKey(seed, number, scale),

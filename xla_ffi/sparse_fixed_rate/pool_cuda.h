@@ -29,9 +29,9 @@ template <typename T>
 using Word = std::conditional_t<sizeof(T) == 4, uint32_t, uint16_t>;
 
 // A block has 16 words of shared memory: 32 codes, or up to 16 planes. Each of two streams
-// ends with a whole block, and blocks are taken in pairs.
+// ends with a whole block, and up to four blocks are taken at a time.
 constexpr int kBlockWords = kBlock / 2;
-constexpr int kMaxBlocks = kPool / kBlock + 2;
+constexpr int kMaxBlocks = kPool / kBlock + 4;
 
 // All pools of a launch are cut alike.
 struct Pools {
@@ -205,50 +205,79 @@ __device__ __forceinline__ Plane PlaneOf(int word, const Spending& spending) {
   return {of_both, number, number < planes && of_both < spending.blocks};
 }
 
-// Bit k of lane i to bit i of lane k: halves change places, then quarters, ...
+// Bit k of lane i to bit i of lane k: halves change places, then quarters, ... What a
+// rotation carries around the word's end is not taken.
 __device__ __forceinline__ uint32_t Transposed(uint32_t word) {
   const int lane = LaneOfThread();
   uint32_t low = 0x0000ffffu;
 #pragma unroll
   for (int distance = kBlock / 2; distance > 0; distance /= 2) {
-    const uint32_t other = __shfl_xor_sync(kAllLanes, word, distance);
     const bool is_upper = (lane & distance) != 0;
-    word = is_upper ? (word & ~low) | (other >> distance & low)
-                    : (word & low) | (other << distance & ~low);
+    const uint32_t own = is_upper ? ~low : low;
+    const int turn = is_upper ? kBlock - distance : distance;
+    const uint32_t other = __shfl_xor_sync(kAllLanes, word, distance);
+    word = (word & own) | ((other << turn | other >> (kBlock - turn)) & ~own);
     low ^= low << distance / 2;
   }
   return word;
 }
 
-// In place; a warp takes two blocks, 16 bits of each in a lane.
-__device__ __forceinline__ void CodesToPlanes(PoolMemory* memory) {
+// Codes of up to `kPlanes` bits to planes, in place. A warp takes as many blocks as its lanes
+// have room for planes: four of 8 cost what two of 16 do.
+template <int kPlanes>
+__device__ __forceinline__ void CodesToPlanesOf(PoolMemory* memory) {
+  constexpr int kBlocks = kBlock / kPlanes;
   const int lane = LaneOfThread();
   const int blocks = memory->spending.blocks;
-  for (int block = 2 * WarpOfThread(); block < blocks; block += 2 * kPoolWarps) {
+  for (int block = kBlocks * WarpOfThread(); block < blocks; block += kBlocks * kPoolWarps) {
     uint32_t* words = memory->words + block * kBlockWords;
     const uint16_t* codes = reinterpret_cast<const uint16_t*>(words);
-    uint32_t word = codes[lane];
-    if (block + 1 < blocks) word |= static_cast<uint32_t>(codes[kBlock + lane]) << 16;
+    uint32_t word = 0;
+#pragma unroll
+    for (int k = 0; k < kBlocks; ++k) {
+      if (block + k < blocks) word |= uint32_t{codes[k * kBlock + lane]} << k * kPlanes;
+    }
     __syncwarp();  // read by all, then written
-    words[lane] = Transposed(word);
+    words[lane / kPlanes * kBlockWords + lane % kPlanes] = Transposed(word);
   }
 }
 
-__device__ __forceinline__ void PlanesToCodes(PoolMemory* memory) {
+template <int kPlanes>
+__device__ __forceinline__ void PlanesToCodesOf(PoolMemory* memory) {
+  constexpr int kBlocks = kBlock / kPlanes;
   const int lane = LaneOfThread();
   const Spending& spending = memory->spending;
-  for (int pair = WarpOfThread(); 2 * pair < spending.blocks; pair += kPoolWarps) {
-    uint32_t* words = memory->words + 2 * pair * kBlockWords;
-    const int block = 2 * pair + lane / kBlockWords;
-    const int planes =
-        spending.widths.planes + (block < spending.wide_end / kBlock ? 1 : 0);
-    const bool is_plane = lane % kBlockWords < planes && block < spending.blocks;
-    const uint32_t word = Transposed(is_plane ? words[lane] : 0);
+  for (int first = kBlocks * WarpOfThread(); first < spending.blocks;
+       first += kBlocks * kPoolWarps) {
+    uint32_t* words = memory->words + first * kBlockWords;
+    const int block = first + lane / kPlanes;
+    const bool is_wide = block < spending.wide_end / kBlock;
+    const bool is_plane =
+        lane % kPlanes < spending.widths.planes + is_wide && block < spending.blocks;
+    const uint32_t plane = is_plane ? words[lane / kPlanes * kBlockWords + lane % kPlanes] : 0;
+    const uint32_t word = Transposed(plane);
     __syncwarp();  // read by all, then written
     uint16_t* codes = reinterpret_cast<uint16_t*>(words);
-    codes[lane] = static_cast<uint16_t>(word);
-    codes[kBlock + lane] = static_cast<uint16_t>(word >> 16);
+#pragma unroll
+    for (int k = 0; k < kBlocks; ++k) {
+      codes[k * kBlock + lane] =
+          static_cast<uint16_t>(word >> k * kPlanes & ((1u << kPlanes) - 1));
+    }
   }
+}
+
+__device__ __forceinline__ bool HasFewPlanes(const PoolMemory& memory) {
+  return memory.spending.widths.planes < 8;
+}
+
+__device__ __forceinline__ void CodesToPlanes(PoolMemory* memory) {
+  if (HasFewPlanes(*memory)) return CodesToPlanesOf<8>(memory);
+  CodesToPlanesOf<kMaxCodeBits>(memory);
+}
+
+__device__ __forceinline__ void PlanesToCodes(PoolMemory* memory) {
+  if (HasFewPlanes(*memory)) return PlanesToCodesOf<8>(memory);
+  PlanesToCodesOf<kMaxCodeBits>(memory);
 }
 
 // Calls `body(load, first element in the tile, bits of its values, place of the first)` for
