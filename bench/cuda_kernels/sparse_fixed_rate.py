@@ -27,6 +27,7 @@ _CODECS = {
     "SparseFixedRate 4.125": SparseFixedRate(),
     "SparseFixedRate 4.125 stochastic": _STOCHASTIC,
     "SparseFixedRate 2": SparseFixedRate(rate=2),
+    "SparseFixedRate 16": SparseFixedRate(rate=16),  # bfloat16: exact
 }
 
 
