@@ -183,14 +183,14 @@ __device__ __forceinline__ void StoreExact(const Vector<T>* loaded, const Values
   });
 }
 
-// Returns the lane's word of the bitmap.
+// Returns the top bits of the codes of dense groups, a word of the tile per lane.
 template <typename T>
 __device__ __forceinline__ uint32_t StoreCodes(const Vector<T>* loaded,
                                                const ValuesOfLane& values, int group_shift,
                                                bool is_stochastic, EncodeMemory* memory) {
   constexpr int kElements = Vector<T>::kElements;
   uint16_t* codes = reinterpret_cast<uint16_t*>(memory->pool.words);
-  uint32_t fields = 0;
+  uint32_t tops = 0;
   ForLoads<kElements>(values.bits, values.place,
                       [&](int j, int element, uint32_t bits, int place) {
     const GroupCode group = memory->groups[GroupOf(element, group_shift)];
@@ -200,16 +200,19 @@ __device__ __forceinline__ uint32_t StoreCodes(const Vector<T>* loaded,
       if ((bits >> i & 1u) == 0) continue;
       const T x = loaded[j].elements[i];
       uint32_t code = 0;
-      if (IsNonzero(x)) {
+      if (!is_dense || IsNonzero(x)) {
         const int32_t dither = is_stochastic ? Dither16(group.key, place - group.place)
                                              : group_quant::kHalf16;
         code = EncodeOne(NormalBits(ToFloatBits(x)), group.quantizer, dither) + is_dense;
       }
-      fields |= (is_dense ? code >> group.top : 1u) << (j * kElements + i);
-      codes[place++] = static_cast<uint16_t>(code & ((1u << group.top) - 1));
+      if (is_dense) {
+        tops |= (code >> group.top) << (j * kElements + i);
+        code &= (1u << group.top) - 1;
+      }
+      codes[place++] = static_cast<uint16_t>(code);
     }
   });
-  return WordOfLane<kElements>(fields, LaneOfThread());
+  return WordOfLane<kElements>(tops, LaneOfThread());
 }
 
 __device__ __forceinline__ void StoreScales(const Place& at, const EncodeMemory& memory,
@@ -285,7 +288,9 @@ __global__ void __launch_bounds__(kPoolThreads, kBlocksAtOnce)
   } else {
     PrepareGroups(at, pools.group_shift, seed, memory);
     __syncwarp();
-    bitmap = StoreCodes(loaded, values, pools.group_shift, is_stochastic, memory);
+    const uint32_t tops =
+        StoreCodes(loaded, values, pools.group_shift, is_stochastic, memory);
+    if (values.is_dense) bitmap = tops;
   }
   if (static_cast<int>(threadIdx.x) < NumBlocks(at.elements)) {
     reinterpret_cast<uint32_t*>(rows + at.bitmap)[threadIdx.x] = bitmap;

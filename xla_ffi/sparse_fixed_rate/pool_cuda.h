@@ -299,6 +299,7 @@ __device__ __forceinline__ void ForLoads(uint32_t word, int place, const Body& b
 struct ValuesOfLane {
   uint32_t bits;
   int place;
+  bool is_dense;
 };
 
 // `in_group`: set bits of the bitmap before the lane's word, in its group.
@@ -308,10 +309,10 @@ __device__ __forceinline__ ValuesOfLane FindValues(uint32_t bitmap, int in_group
   const int element = LaneOfThread() * kBlock;
   const int group = GroupOf(element, group_shift);
   // Behind the pool's last group nothing was written, and there are no values.
-  if (group >= at.groups) return {0, 0};
+  if (group >= at.groups) return {0, 0, false};
   const int place = memory.places[group];
-  if (!memory.is_dense[group]) return {bitmap, place + in_group};
-  return {ValidBits(at.elements), place + (element & ((1 << group_shift) - 1))};
+  if (!memory.is_dense[group]) return {bitmap, place + in_group, false};
+  return {ValidBits(at.elements), place + (element & ((1 << group_shift) - 1)), true};
 }
 
 }  // namespace epmc::sparse_fixed_rate
