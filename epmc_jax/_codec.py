@@ -95,6 +95,9 @@ class AbstractCodec(abc.ABC):
     preserves_zero: ClassVar[bool] = True
     # True: what is kept is a choice (a mask, an index), constant almost everywhere.
     keeps_decision: ClassVar[bool] = False
+    # True: on GPUs XLA computes `decode_reference` inside what uses the array, which is
+    # then never in memory. False where elements are gathered, or their places summed.
+    decode_fuses: ClassVar[bool] = True
 
     @abc.abstractmethod
     def accepts(self, dtype: Any) -> bool:
@@ -287,9 +290,11 @@ def _decode_on_cuda(rows: Any, *after: Any, codec: Any, shape: Any, dtype: Any) 
     kernel = codec.decode_kernel(dtype)
     # In a backward pass (it has something to wait for) XLA fuses jnp code into the
     # consumers, and the dense array never exists: docs/design/cuda.md has the figures.
-    if after or kernel is None or not _kernels.has_cuda_kernel(kernel.target):
+    # Code that gathers is not fused.
+    is_fused = bool(after) and codec.decode_fuses
+    if is_fused or kernel is None or not _kernels.has_cuda_kernel(kernel.target):
         return _decode_reference(rows, *after, codec=codec, shape=shape, dtype=dtype)
-    return _decode_natively((rows,), codec, shape, dtype, kernel)
+    return _decode_natively((wait_for(rows, after),), codec, shape, dtype, kernel)
 
 
 def _decode_natively(

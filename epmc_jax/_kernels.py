@@ -52,6 +52,9 @@ _CUDA_TARGETS = (
     "epmc_csr_decode",
     "epmc_group_quant_decode",
     "epmc_narrow_decode",
+    "epmc_sparse_fixed_rate_encode",
+    "epmc_sparse_fixed_rate_decode",
+    "epmc_sparse_fixed_rate_mask",
 )
 
 

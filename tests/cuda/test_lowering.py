@@ -5,7 +5,16 @@ import jax.numpy as jnp
 import pytest
 
 from epmc_jax import _kernels
-from epmc_jax.codecs import BitMask, Csr, GroupQuant, IntPack, Narrow, max_pool
+from epmc_jax._codec import Encoded
+from epmc_jax.codecs import (
+    BitMask,
+    Csr,
+    GroupQuant,
+    IntPack,
+    Narrow,
+    SparseFixedRate,
+    max_pool,
+)
 from tests.cases import HALVES
 
 X = jax.ShapeDtypeStruct((4, 512), jnp.float32)
@@ -46,6 +55,33 @@ def test_decoding_in_a_backward_pass_is_fused(has_library):
     text = _lowered(lambda e, ct: e.decode(after=(ct,)) * ct, encoded, X)
     assert "epmc_group_quant_decode" not in text
     assert "optimization_barrier" in text
+
+
+@pytest.mark.parametrize(
+    ("codec", "target"),
+    [
+        (SparseFixedRate(), "epmc_sparse_fixed_rate_decode"),
+        (SparseFixedRate().mask_codec("float32"), "epmc_sparse_fixed_rate_mask"),
+        (Csr(capacity=0.5), "epmc_csr_decode"),
+    ],
+    ids=["values", "mask", "csr"],
+)
+def test_what_does_not_fuse_is_a_call_there_too(has_library, codec, target):
+    nbytes = codec.row_nbytes(512, X.dtype)
+    encoded = Encoded(
+        jax.ShapeDtypeStruct((4, nbytes), jnp.uint8),
+        codec,
+        X.shape,
+        codec.decoded_dtype(X.dtype),
+    )
+    text = _lowered(lambda e, ct: e.decode(after=(ct,)) * ct, encoded, X)
+    assert (target in text) == has_library
+    assert "optimization_barrier" in text
+
+
+def test_encoding_sparse_values_is_a_call(has_library):
+    text = _lowered(lambda x: SparseFixedRate().encode(x).rows, X)
+    assert ("epmc_sparse_fixed_rate_encode" in text) == has_library
 
 
 def test_what_is_not_registered_runs_as_jnp(has_library):
