@@ -1,0 +1,79 @@
+// PoolIndex with AVX2, 8 channels at a time. pool_index_avx512.h has the reasons.
+#ifndef EPMC_POOL_INDEX_POOL_INDEX_AVX2_H_
+#define EPMC_POOL_INDEX_POOL_INDEX_AVX2_H_
+
+#if defined(__x86_64__)
+
+#include "xla_ffi/common/avx2.h"
+#include "xla_ffi/common/float_types.h"
+#include "xla_ffi/pool_index/max_pool.h"
+
+namespace epmc::pool_index::avx2 {
+
+EPMC_AVX2 inline __m128i LoadHalves(const void* x) {
+  return _mm_loadu_si128(static_cast<const __m128i*>(x));
+}
+
+EPMC_AVX2 inline __m256 Load(const F32* x) {
+  return _mm256_loadu_ps(reinterpret_cast<const float*>(x));
+}
+
+EPMC_AVX2 inline __m256 Load(const Bf16* x) {
+  const __m256i upper = _mm256_slli_epi32(_mm256_cvtepu16_epi32(LoadHalves(x)), 16);
+  return _mm256_castsi256_ps(upper);
+}
+
+EPMC_AVX2 inline __m256 Load(const F16* x) { return _mm256_cvtph_ps(LoadHalves(x)); }
+
+// Numbers that `Load` has read: nothing is rounded.
+EPMC_AVX2 inline void StoreSame(__m256 x, F32* out) {
+  _mm256_storeu_ps(reinterpret_cast<float*>(out), x);
+}
+
+EPMC_AVX2 inline void StoreSame(__m256 x, Bf16* out) {
+  const __m256i upper = _mm256_srli_epi32(_mm256_castps_si256(x), 16);
+  const __m128i halves = _mm_packus_epi32(_mm256_castsi256_si128(upper),
+                                          _mm256_extracti128_si256(upper, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), halves);
+}
+
+EPMC_AVX2 inline void StoreSame(__m256 x, F16* out) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out),
+                   _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+struct MaxPool {
+  static constexpr int kLanes = 8;
+
+  template <typename T>
+  EPMC_AVX2 static bool Pool(const T* x, const Places& places, int bit_width, int lane, T* y,
+                             uint32_t* planes) {
+    __m256 best = _mm256_set1_ps(kNegativeInfinity);
+    __m256i index = _mm256_setzero_si256();
+    __m256 is_nan = _mm256_setzero_ps();
+    for (int i = 0; i < places.count; ++i) {
+      const T* from = x + places.first_channel[i];
+      __builtin_prefetch(reinterpret_cast<const char*>(from) + kLinesAheadNbytes);
+      const __m256 candidate = Load(from);
+      const __m256 take = i == 0 ? _mm256_castsi256_ps(_mm256_set1_epi32(-1))
+                                 : _mm256_cmp_ps(best, candidate, _CMP_NGE_UQ);
+      is_nan = _mm256_or_ps(is_nan, _mm256_cmp_ps(candidate, candidate, _CMP_UNORD_Q));
+      best = _mm256_blendv_ps(best, candidate, take);
+      index = _mm256_blendv_epi8(index, _mm256_set1_epi32(places.index[i]),
+                                 _mm256_castps_si256(take));
+    }
+    if (_mm256_movemask_ps(is_nan) != 0) return false;
+    StoreSame(best, y);
+    for (int plane = 0; plane < bit_width; ++plane) {
+      const __m256i highest = _mm256_sll_epi32(index, _mm_cvtsi32_si128(31 - plane));
+      const uint32_t bits = _mm256_movemask_ps(_mm256_castsi256_ps(highest));
+      planes[plane] |= bits << lane;
+    }
+    return true;
+  }
+};
+
+}  // namespace epmc::pool_index::avx2
+
+#endif  // defined(__x86_64__)
+#endif  // EPMC_POOL_INDEX_POOL_INDEX_AVX2_H_
