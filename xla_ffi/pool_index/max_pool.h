@@ -108,11 +108,13 @@ struct AnyBlocks {
   }
 };
 
-// The elements that the window of one pixel of results covers, without channels.
+// The pixels that the window of one pixel of results covers.
 struct Places {
   int count;
   int32_t index[kMaxWindow];
-  int64_t first_channel[kMaxWindow];  // element of the operand
+  int64_t offset[kMaxWindow];  // elements of the operand, behind `start`
+  int64_t start;
+  Interval inside;  // of the last axis
 };
 
 EPMC_HD void FindPlaces(const PoolShape& shape, const Cursor& cursor, Places* places) {
@@ -124,6 +126,8 @@ EPMC_HD void FindPlaces(const PoolShape& shape, const Cursor& cursor, Places* pl
     start[i] = cursor.at[i] * axes[i].stride - axes[i].pad;
   }
   places->count = 0;
+  places->start = start[2] * shape.channels;
+  places->inside = inside[2];
   for (int64_t i = inside[0].first; i < inside[0].last; ++i) {
     for (int64_t j = inside[1].first; j < inside[1].last; ++j) {
       const int64_t line = ((start[0] + i) * axes[1].in + start[1] + j) * axes[2].in;
@@ -131,10 +135,45 @@ EPMC_HD void FindPlaces(const PoolShape& shape, const Cursor& cursor, Places* pl
       for (int64_t k = inside[2].first; k < inside[2].last; ++k) {
         const int at = places->count++;
         places->index[at] = static_cast<int32_t>(number + k);
-        places->first_channel[at] = (line + start[2] + k) * shape.channels;
+        places->offset[at] = (line + k) * shape.channels;
       }
     }
   }
+}
+
+// To the next pixel of results, `cursor`: most are a step away from the one before.
+EPMC_HD void MovePlaces(const PoolShape& shape, const Cursor& cursor, Places* places) {
+  const Interval inside = InsideWindow(shape.axes[2], cursor.at[2]);
+  const bool is_step = cursor.at[2] > 0 && inside.first == places->inside.first &&
+                       inside.last == places->inside.last;
+  if (!is_step) return FindPlaces(shape, cursor, places);
+  places->start += shape.axes[2].stride * shape.channels;
+}
+
+// Halves are compared as integers, in the order of their values. Some are not: NaNs, and of
+// bfloat16, whose numbers are compared as floats, the subnormal ones, which the processor may
+// take for 0.
+template <typename Half>
+struct Ordered;
+
+template <>
+struct Ordered<F16> {
+  static constexpr int16_t kLargest = 0x7c00;  // magnitude
+  static constexpr int16_t kSmallest = 1;      // magnitude that is not 0
+};
+
+template <>
+struct Ordered<Bf16> {
+  static constexpr int16_t kLargest = 0x7f80;
+  static constexpr int16_t kSmallest = 0x80;
+};
+
+// The bits of a word from bit `lane` on; those in front of it are there.
+EPMC_HD void PutBits(uint32_t bits, int lane, uint8_t* word) {
+  uint32_t others = 0;
+  if (lane > 0) memcpy(&others, word, 4);
+  bits = others | bits << lane;
+  memcpy(word, &bits, 4);
 }
 
 // Vectors of channels of one pixel each: the channels are a multiple of Simd::kLanes.
@@ -146,30 +185,31 @@ struct VectorBlocks {
     Places places;
     FindPlaces(shape, *cursor, &places);
     for (int block = 0; block * kBlock < count; ++block, words += 4 * bit_width) {
-      uint32_t planes[8] = {};
       const int rest = count - block * kBlock;
       for (int lane = 0; lane < kBlock && lane < rest; lane += Simd::kLanes) {
-        const bool is_nan_free =
-            Simd::Pool(x + cursor->channel, places, bit_width, lane, y, planes);
-        if (!is_nan_free) PoolWithNans(x, shape, *cursor, bit_width, lane, y, planes);
+        const bool is_done =
+            Simd::Pool(x + cursor->channel, places, bit_width, lane, y, words);
+        if (!is_done) PoolAnyNumbers(x, shape, *cursor, bit_width, lane, y, words);
         y += Simd::kLanes;
         Advance(shape, Simd::kLanes, cursor);
-        if (cursor->channel == 0) FindPlaces(shape, *cursor, &places);
+        if (cursor->channel == 0) MovePlaces(shape, *cursor, &places);
       }
-      memcpy(words, planes, 4 * bit_width);
     }
   }
 
   template <typename T>
-  EPMC_HD static void PoolWithNans(const T* x, const PoolShape& shape, const Cursor& cursor,
-                                   int bit_width, int lane, T* y, uint32_t* planes) {
+  EPMC_HD static void PoolAnyNumbers(const T* x, const PoolShape& shape,
+                                     const Cursor& cursor, int bit_width, int lane, T* y,
+                                     uint8_t* words) {
     Selection run;
     SelectRun(x, shape, cursor, Simd::kLanes, &run);
-    for (int i = 0; i < Simd::kLanes; ++i) {
-      FromFloat(run.y[i], y + i);
-      for (int plane = 0; plane < bit_width; ++plane) {
-        planes[plane] |= (static_cast<uint32_t>(run.index[i]) >> plane & 1u) << (lane + i);
+    for (int i = 0; i < Simd::kLanes; ++i) FromFloat(run.y[i], y + i);
+    for (int plane = 0; plane < bit_width; ++plane) {
+      uint32_t bits = 0;
+      for (int i = 0; i < Simd::kLanes; ++i) {
+        bits |= (static_cast<uint32_t>(run.index[i]) >> plane & 1u) << i;
       }
+      PutBits(bits, lane, words + 4 * plane);
     }
   }
 };

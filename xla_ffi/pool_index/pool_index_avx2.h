@@ -47,12 +47,12 @@ struct MaxPool {
 
   template <typename T>
   EPMC_AVX2 static bool Pool(const T* x, const Places& places, int bit_width, int lane, T* y,
-                             uint32_t* planes) {
+                             uint8_t* words) {
     __m256 best = _mm256_set1_ps(kNegativeInfinity);
     __m256i index = _mm256_setzero_si256();
     __m256 is_nan = _mm256_setzero_ps();
     for (int i = 0; i < places.count; ++i) {
-      const T* from = x + places.first_channel[i];
+      const T* from = x + (places.start + places.offset[i]);
       __builtin_prefetch(reinterpret_cast<const char*>(from) + kLinesAheadNbytes);
       const __m256 candidate = Load(from);
       const __m256 take = i == 0 ? _mm256_castsi256_ps(_mm256_set1_epi32(-1))
@@ -67,7 +67,51 @@ struct MaxPool {
     for (int plane = 0; plane < bit_width; ++plane) {
       const __m256i highest = _mm256_sll_epi32(index, _mm_cvtsi32_si128(31 - plane));
       const uint32_t bits = _mm256_movemask_ps(_mm256_castsi256_ps(highest));
-      planes[plane] |= bits << lane;
+      PutBits(bits, lane, words + 4 * plane);
+    }
+    return true;
+  }
+};
+
+struct HalfMaxPool {
+  static constexpr int kLanes = 16;
+
+  template <typename T>
+  EPMC_AVX2 static bool Pool(const T* x, const Places& places, int bit_width, int lane, T* y,
+                             uint8_t* words) {
+    const __m256i one = _mm256_set1_epi16(1);
+    __m256i best = _mm256_set1_epi16(Ordered<T>::kLargest | INT16_MIN);
+    __m256i best_key = _mm256_set1_epi16(INT16_MIN);
+    __m256i index = _mm256_setzero_si256();
+    __m256i largest = _mm256_setzero_si256(), smallest = _mm256_set1_epi16(-1);
+    for (int i = 0; i < places.count; ++i) {
+      const T* from = x + (places.start + places.offset[i]);
+      __builtin_prefetch(reinterpret_cast<const char*>(from) + kLinesAheadNbytes);
+      const __m256i candidate = epmc::avx2::Load(from);
+      const __m256i magnitude = _mm256_and_si256(candidate, _mm256_set1_epi16(INT16_MAX));
+      const __m256i key = _mm256_sign_epi16(magnitude, _mm256_or_si256(candidate, one));
+      largest = _mm256_max_epu16(largest, magnitude);
+      if (Ordered<T>::kSmallest > 1) {
+        smallest = _mm256_min_epu16(smallest, _mm256_sub_epi16(magnitude, one));
+      }
+      const __m256i take = _mm256_cmpgt_epi16(key, best_key);
+      best = _mm256_blendv_epi8(best, candidate, take);
+      best_key = _mm256_max_epi16(best_key, key);
+      const __m256i place = _mm256_set1_epi16(static_cast<int16_t>(places.index[i]));
+      index = _mm256_blendv_epi8(index, place, take);
+    }
+    const __m256i infinity = _mm256_set1_epi16(Ordered<T>::kLargest);
+    const __m256i least = _mm256_set1_epi16(Ordered<T>::kSmallest - 1);
+    const __m256i is_usual =
+        _mm256_and_si256(_mm256_cmpeq_epi16(_mm256_max_epu16(largest, infinity), infinity),
+                         _mm256_cmpeq_epi16(_mm256_min_epu16(smallest, least), least));
+    if (_mm256_movemask_epi8(is_usual) != -1) return false;
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), best);
+    const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(index),
+                                           _mm256_extracti128_si256(index, 1));
+    for (int plane = 0; plane < bit_width; ++plane) {
+      const __m128i highest = _mm_sll_epi16(bytes, _mm_cvtsi32_si128(7 - plane));
+      PutBits(_mm_movemask_epi8(highest), lane, words + 4 * plane);
     }
     return true;
   }

@@ -22,17 +22,17 @@ constexpr int kLanes = 16;
 struct MaxPool {
   static constexpr int kLanes = 16;
 
-  // 16 results, and the bits of their indices from bit `lane` on of each plane; false,
+  // 16 results, and the bits of their indices from bit `lane` on of each word; false,
   // and nothing is written, if there is a NaN. Without one, `Consider` keeps one number, not two.
   template <typename T>
   EPMC_AVX512 static bool Pool(const T* x, const Places& places, int bit_width, int lane,
-                               T* y, uint32_t* planes) {
+                               T* y, uint8_t* words) {
     constexpr __mmask16 kAll = 0xffff;
     __m512 best = _mm512_set1_ps(kNegativeInfinity);
     __m512i index = _mm512_setzero_si512();
     __mmask16 is_nan = 0;
     for (int i = 0; i < places.count; ++i) {
-      const T* from = x + places.first_channel[i];
+      const T* from = x + (places.start + places.offset[i]);
       __builtin_prefetch(reinterpret_cast<const char*>(from) + kLinesAheadNbytes);
       const __m512 candidate = Load(from, kAll);
       const __mmask16 take = i == 0 ? kAll : _mm512_cmp_ps_mask(best, candidate, _CMP_NGE_UQ);
@@ -44,7 +44,49 @@ struct MaxPool {
     Store(best, kAll, y);
     for (int plane = 0; plane < bit_width; ++plane) {
       const uint32_t bits = _mm512_test_epi32_mask(index, _mm512_set1_epi32(1 << plane));
-      planes[plane] |= bits << lane;
+      PutBits(bits, lane, words + 4 * plane);
+    }
+    return true;
+  }
+};
+
+// The same for 32 halves, compared as integers: `Ordered`.
+struct HalfMaxPool {
+  static constexpr int kLanes = 32;
+
+  template <typename T>
+  EPMC_AVX512 static bool Pool(const T* x, const Places& places, int bit_width, int lane,
+                               T* y, uint8_t* words) {
+    const __m512i one = _mm512_set1_epi16(1);
+    __m512i best = _mm512_set1_epi16(Ordered<T>::kLargest | INT16_MIN);
+    __m512i best_key = _mm512_set1_epi16(INT16_MIN);
+    __m512i index = _mm512_setzero_si512();
+    __m512i largest = _mm512_setzero_si512(), smallest = _mm512_set1_epi16(-1);
+    for (int i = 0; i < places.count; ++i) {
+      const T* from = x + (places.start + places.offset[i]);
+      __builtin_prefetch(reinterpret_cast<const char*>(from) + kLinesAheadNbytes);
+      const __m512i candidate = _mm512_loadu_si512(from);
+      const __m512i magnitude = _mm512_and_si512(candidate, _mm512_set1_epi16(INT16_MAX));
+      const __m512i key = _mm512_mask_sub_epi16(magnitude, _mm512_movepi16_mask(candidate),
+                                                _mm512_setzero_si512(), magnitude);
+      largest = _mm512_max_epu16(largest, magnitude);
+      if (Ordered<T>::kSmallest > 1) {
+        smallest = _mm512_min_epu16(smallest, _mm512_sub_epi16(magnitude, one));
+      }
+      const __mmask32 take = _mm512_cmpgt_epi16_mask(key, best_key);
+      best = _mm512_mask_mov_epi16(best, take, candidate);
+      best_key = _mm512_max_epi16(best_key, key);
+      index = _mm512_mask_set1_epi16(index, take, static_cast<int16_t>(places.index[i]));
+    }
+    const __mmask32 is_nan =
+        _mm512_cmpgt_epu16_mask(largest, _mm512_set1_epi16(Ordered<T>::kLargest));
+    const __mmask32 is_subnormal = _mm512_cmplt_epu16_mask(
+        smallest, _mm512_set1_epi16(Ordered<T>::kSmallest - 1));
+    if ((is_nan | is_subnormal) != 0) return false;
+    _mm512_storeu_si512(y, best);
+    for (int plane = 0; plane < bit_width; ++plane) {
+      const __m512i bit = _mm512_set1_epi16(static_cast<int16_t>(1 << plane));
+      PutBits(_mm512_test_epi16_mask(index, bit), lane, words + 4 * plane);
     }
     return true;
   }

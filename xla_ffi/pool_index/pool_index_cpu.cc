@@ -132,6 +132,28 @@ struct GradientKernel {
   }
 };
 
+template <typename T>
+void MaxPoolOnIsa(const MaxPoolArgs& args, const UnitRange& blocks, Isa isa) {
+#if defined(__x86_64__)
+  const int64_t channels = args.shape.channels;
+  if constexpr (sizeof(T) == 2) {
+    if (isa >= Isa::kAvx512 && channels % avx512::HalfMaxPool::kLanes == 0) {
+      return RunAvx512<MaxPoolKernel<T, VectorBlocks<avx512::HalfMaxPool>>>(args, blocks);
+    }
+    if (isa >= Isa::kAvx2 && channels % avx2::HalfMaxPool::kLanes == 0) {
+      return RunAvx2<MaxPoolKernel<T, VectorBlocks<avx2::HalfMaxPool>>>(args, blocks);
+    }
+  }
+  if (isa >= Isa::kAvx512 && channels % avx512::MaxPool::kLanes == 0) {
+    return RunAvx512<MaxPoolKernel<T, VectorBlocks<avx512::MaxPool>>>(args, blocks);
+  }
+  if (isa >= Isa::kAvx2 && channels % avx2::MaxPool::kLanes == 0) {
+    return RunAvx2<MaxPoolKernel<T, VectorBlocks<avx2::MaxPool>>>(args, blocks);
+  }
+#endif
+  RunOn<MaxPoolKernel<T, AnyBlocks>>(isa, args, blocks);
+}
+
 template <template <typename> typename Kernel, typename Args>
 void RunForType(const Args& args, const UnitRange& units, Isa isa) {
   switch (args.type) {
@@ -145,18 +167,9 @@ void RunForType(const Args& args, const UnitRange& units, Isa isa) {
 }
 
 template <typename T>
-using PortableMaxPool = MaxPoolKernel<T, AnyBlocks>;
-
-template <typename T>
 using PortableGradient = GradientKernel<T, PortableSums<T>>;
 
 #if defined(__x86_64__)
-
-template <typename T>
-using Avx512MaxPool = MaxPoolKernel<T, VectorBlocks<avx512::MaxPool>>;
-
-template <typename T>
-using Avx2MaxPool = MaxPoolKernel<T, VectorBlocks<avx2::MaxPool>>;
 
 void GradientWithAvx512(const GradientArgs& args, const UnitRange& lines) {
   switch (args.type) {
@@ -174,16 +187,14 @@ void GradientWithAvx512(const GradientArgs& args, const UnitRange& lines) {
 }  // namespace
 
 void MaxPoolOnHost(const MaxPoolArgs& args, UnitRange blocks, Isa isa) {
-#if defined(__x86_64__)
-  const int64_t channels = args.shape.channels;
-  if (isa >= Isa::kAvx512 && channels % avx512::MaxPool::kLanes == 0) {
-    return RunForType<Avx512MaxPool>(args, blocks, Isa::kAvx512);
+  switch (args.type) {
+    case FloatType::kF32:
+      return MaxPoolOnIsa<F32>(args, blocks, isa);
+    case FloatType::kBf16:
+      return MaxPoolOnIsa<Bf16>(args, blocks, isa);
+    case FloatType::kF16:
+      return MaxPoolOnIsa<F16>(args, blocks, isa);
   }
-  if (isa >= Isa::kAvx2 && channels % avx2::MaxPool::kLanes == 0) {
-    return RunForType<Avx2MaxPool>(args, blocks, Isa::kAvx2);
-  }
-#endif
-  RunForType<PortableMaxPool>(args, blocks, isa);
 }
 
 void GradientOnHost(const GradientArgs& args, UnitRange lines, Isa isa) {
