@@ -1,4 +1,4 @@
-// Stores of AVX2 registers, and the masks that bits of a word stand for.
+// Pieces of the AVX2 kernels: lines, masks from the bits of a word, conversions.
 #ifndef EPMC_COMMON_AVX2_H_
 #define EPMC_COMMON_AVX2_H_
 
@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "xla_ffi/common/float_types.h"
 #include "xla_ffi/common/isa.h"
 #include "xla_ffi/common/x86.h"
 
@@ -13,6 +14,10 @@ namespace epmc::avx2 {
 
 EPMC_AVX2 inline __m256i Load(const void* x) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(x));
+}
+
+EPMC_AVX2 inline __m128i LoadHalves(const void* x) {
+  return _mm_loadu_si128(static_cast<const __m128i*>(x));
 }
 
 // 64 bytes, a whole cache line if they bypass the cache. Both halves at once: with other
@@ -37,6 +42,19 @@ EPMC_AVX2 inline __m256i BytesOf(uint32_t bits) {
   const __m256i bytes =
       _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int32_t>(bits)), byte_of_bit);
   return _mm256_cmpeq_epi8(_mm256_and_si256(bytes, own_bit), own_bit);
+}
+
+// FromFloat of bfloat16, of the bits of floats, 32 bits each.
+EPMC_AVX2 inline __m256i BfloatBits(__m256i bits) {
+  const __m256i upper = _mm256_srli_epi32(bits, 16);
+  const __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+  const __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+  const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
+  const __m256i magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff));
+  const __m256i is_nan =
+      _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(static_cast<int>(kExponentMask)));
+  const __m256i nan = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
+  return _mm256_blendv_epi8(rounded, nan, is_nan);
 }
 
 }  // namespace epmc::avx2

@@ -14,13 +14,11 @@
 
 namespace epmc::narrow::avx2 {
 
+using epmc::avx2::BfloatBits;
+using epmc::avx2::LoadHalves;
 using epmc::avx2::StoreLine;
 
 EPMC_AVX2 inline __m256i LoadBits(const void* x) { return epmc::avx2::Load(x); }
-
-EPMC_AVX2 inline __m128i LoadHalves(const void* x) {
-  return _mm_loadu_si128(static_cast<const __m128i*>(x));
-}
 
 EPMC_AVX2 inline uint32_t LargestOf(__m256i x) {
   __m128i largest = _mm_max_epu32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
@@ -178,19 +176,6 @@ EPMC_AVX2 inline void StoreBlock(const Block& block, F16* out) {
   }
   StoreLine<kBypass>(_mm256_set_m128i(halves[1], halves[0]),
                      _mm256_set_m128i(halves[3], halves[2]), out);
-}
-
-// FromFloat of bfloat16, 32 bits each.
-EPMC_AVX2 inline __m256i BfloatBits(__m256i bits) {
-  const __m256i upper = _mm256_srli_epi32(bits, 16);
-  const __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
-  const __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
-  const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
-  const __m256i magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff));
-  const __m256i is_nan =
-      _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(static_cast<int>(kExponentMask)));
-  const __m256i nan = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
-  return _mm256_blendv_epi8(rounded, nan, is_nan);
 }
 
 // `DecodeBf16` of 8 values, where some are beyond `largest`, the largest of float16.

@@ -4,15 +4,16 @@
 
 #if defined(__x86_64__)
 
+#include <cstdint>
+#include <cstring>
+
 #include "xla_ffi/common/avx2.h"
 #include "xla_ffi/common/float_types.h"
 #include "xla_ffi/pool_index/max_pool.h"
 
 namespace epmc::pool_index::avx2 {
 
-EPMC_AVX2 inline __m128i LoadHalves(const void* x) {
-  return _mm_loadu_si128(static_cast<const __m128i*>(x));
-}
+using epmc::avx2::LoadHalves;
 
 EPMC_AVX2 inline __m256 Load(const F32* x) {
   return _mm256_loadu_ps(reinterpret_cast<const float*>(x));
@@ -114,6 +115,52 @@ struct HalfMaxPool {
       PutBits(_mm_movemask_epi8(highest), lane, words + 4 * plane);
     }
     return true;
+  }
+};
+
+// `x` as it is after being stored as the type of the second argument.
+EPMC_AVX2 inline __m256 Round(__m256 x, F32) { return x; }
+
+EPMC_AVX2 inline __m256 Round(__m256 x, Bf16) {
+  const __m256i bits = epmc::avx2::BfloatBits(_mm256_castps_si256(x));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+}
+
+EPMC_AVX2 inline __m256 Round(__m256 x, F16) {
+  return _mm256_cvtph_ps(_mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+// The sums of a block's channels, as they are after being stored as T.
+template <typename T>
+struct Sums {
+  __m256 sum[kBlock / 8];
+
+  EPMC_AVX2 inline void Clear() {
+    for (__m256& s : sum) s = _mm256_setzero_ps();
+  }
+
+  EPMC_AVX2 inline void Add(const T* ct, uint32_t selected, int count) {
+    if (count == kBlock) return AddBlock(ct, selected);
+    T block[kBlock] = {};
+    memcpy(block, ct, count * sizeof(T));
+    AddBlock(block, selected);
+  }
+
+  EPMC_AVX2 inline void AddBlock(const T* ct, uint32_t selected) {
+    const __m256i own_bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    for (int v = 0; v < kBlock / 8; ++v) {
+      const __m256i bits = _mm256_set1_epi32(static_cast<int>(selected >> 8 * v));
+      const __m256i is_selected = _mm256_cmpeq_epi32(_mm256_and_si256(bits, own_bit), own_bit);
+      const __m256 value = _mm256_and_ps(Load(ct + 8 * v), _mm256_castsi256_ps(is_selected));
+      sum[v] = Round(_mm256_add_ps(sum[v], value), T{});
+    }
+  }
+
+  EPMC_AVX2 inline void StoreTo(T* out, int count) const {
+    T block[kBlock];
+    T* to = count == kBlock ? out : block;
+    for (int v = 0; v < kBlock / 8; ++v) StoreSame(sum[v], to + 8 * v);
+    if (count < kBlock) memcpy(out, block, count * sizeof(T));
   }
 };
 

@@ -7,6 +7,9 @@
 
 #if defined(__x86_64__)
 
+#include <cstdint>
+#include <cstring>
+
 #include "xla_ffi/common/avx512.h"
 #include "xla_ffi/pool_index/max_pool.h"
 #include "xla_ffi/pool_index/pool_index.h"
@@ -16,8 +19,6 @@ namespace epmc::pool_index::avx512 {
 using epmc::avx512::Load;
 using epmc::avx512::Round;
 using epmc::avx512::Store;
-
-constexpr int kLanes = 16;
 
 struct MaxPool {
   static constexpr int kLanes = 16;
@@ -92,36 +93,39 @@ struct HalfMaxPool {
   }
 };
 
-// The lanes of vector `v` that hold one of `count` elements.
-EPMC_AVX512 inline __mmask16 LanesOf(int count, int v) {
-  const int rest = count - v * kLanes;
-  return static_cast<__mmask16>(rest >= kLanes ? 0xffff : rest <= 0 ? 0 : (1 << rest) - 1);
-}
-
 // The sums of a block's channels, as they are after being stored as T.
 template <typename T>
 struct Sums {
+  static constexpr int kLanes = 16;
+  static constexpr __mmask16 kAll = 0xffff;
   __m512 sum[kBlock / kLanes];
 
   EPMC_AVX512 inline void Clear() {
     for (__m512& s : sum) s = _mm512_setzero_ps();
   }
 
-  // A lane without a cotangent is left alone: it cannot be -0, the only number that adding
-  // +0 changes.
   EPMC_AVX512 inline void Add(const T* ct, uint32_t selected, int count) {
+    if (count == kBlock) return AddBlock(ct, selected);
+    T block[kBlock] = {};
+    memcpy(block, ct, count * sizeof(T));
+    AddBlock(block, selected);
+  }
+
+  // A lane without a cotangent is left alone: it cannot be -0, the only number that adding
+  // +0 changes. All lanes are read: loads with a mask take twice as long.
+  EPMC_AVX512 inline void AddBlock(const T* ct, uint32_t selected) {
     for (int v = 0; v < kBlock / kLanes; ++v) {
-      const __mmask16 lanes =
-          LanesOf(count, v) & static_cast<__mmask16>(selected >> v * kLanes);
-      const __m512 value = Load(ct + v * kLanes, lanes);
+      const __mmask16 lanes = static_cast<__mmask16>(selected >> v * kLanes);
+      const __m512 value = Load(ct + v * kLanes, kAll);
       sum[v] = Round(_mm512_mask_add_ps(sum[v], lanes, sum[v], value), T{});
     }
   }
 
   EPMC_AVX512 inline void StoreTo(T* out, int count) const {
-    for (int v = 0; v < kBlock / kLanes; ++v) {
-      Store(sum[v], LanesOf(count, v), out + v * kLanes);
-    }
+    T block[kBlock];
+    T* to = count == kBlock ? out : block;
+    for (int v = 0; v < kBlock / kLanes; ++v) Store(sum[v], kAll, to + v * kLanes);
+    if (count < kBlock) memcpy(out, block, count * sizeof(T));
   }
 };
 

@@ -92,6 +92,8 @@ EPMC_HD void GatherRun(const uint8_t* row, const T* ct, const PoolShape& shape, 
         const int64_t index = (in_a * axes[1].window + in_b) * axes[2].window + in_c;
         const int64_t pixel = (a * axes[1].out + b) * axes[2].out + c;
         const int64_t first = pixel * shape.channels + channel;
+        PrefetchBlock(ct + first);
+        PrefetchBytes(row + first / kBlock * 4 * bit_width, 1);
         const uint32_t selected = ElementsWithIndex(row, first, count, bit_width,
                                                     static_cast<uint32_t>(index));
         sums.Add(ct + first, selected, count);
@@ -154,54 +156,38 @@ void MaxPoolOnIsa(const MaxPoolArgs& args, const UnitRange& blocks, Isa isa) {
   RunOn<MaxPoolKernel<T, AnyBlocks>>(isa, args, blocks);
 }
 
-template <template <typename> typename Kernel, typename Args>
-void RunForType(const Args& args, const UnitRange& units, Isa isa) {
-  switch (args.type) {
-    case FloatType::kF32:
-      return RunOn<Kernel<F32>>(isa, args, units);
-    case FloatType::kBf16:
-      return RunOn<Kernel<Bf16>>(isa, args, units);
-    case FloatType::kF16:
-      return RunOn<Kernel<F16>>(isa, args, units);
-  }
-}
-
 template <typename T>
-using PortableGradient = GradientKernel<T, PortableSums<T>>;
-
+void GradientOnIsa(const GradientArgs& args, const UnitRange& lines, Isa isa) {
 #if defined(__x86_64__)
-
-void GradientWithAvx512(const GradientArgs& args, const UnitRange& lines) {
-  switch (args.type) {
-    case FloatType::kF32:
-      return RunAvx512<GradientKernel<F32, avx512::Sums<F32>>>(args, lines);
-    case FloatType::kBf16:
-      return RunAvx512<GradientKernel<Bf16, avx512::Sums<Bf16>>>(args, lines);
-    case FloatType::kF16:
-      return RunAvx512<GradientKernel<F16, avx512::Sums<F16>>>(args, lines);
+  if (isa >= Isa::kAvx512) {
+    return RunAvx512<GradientKernel<T, avx512::Sums<T>>>(args, lines);
   }
+  if (isa == Isa::kAvx2) return RunAvx2<GradientKernel<T, avx2::Sums<T>>>(args, lines);
+#endif
+  RunOn<GradientKernel<T, PortableSums<T>>>(isa, args, lines);
 }
 
-#endif
+// Calls `body(T{})` for the array's type.
+template <typename Body>
+void WithType(FloatType type, const Body& body) {
+  switch (type) {
+    case FloatType::kF32:
+      return body(F32{});
+    case FloatType::kBf16:
+      return body(Bf16{});
+    case FloatType::kF16:
+      return body(F16{});
+  }
+}
 
 }  // namespace
 
 void MaxPoolOnHost(const MaxPoolArgs& args, UnitRange blocks, Isa isa) {
-  switch (args.type) {
-    case FloatType::kF32:
-      return MaxPoolOnIsa<F32>(args, blocks, isa);
-    case FloatType::kBf16:
-      return MaxPoolOnIsa<Bf16>(args, blocks, isa);
-    case FloatType::kF16:
-      return MaxPoolOnIsa<F16>(args, blocks, isa);
-  }
+  WithType(args.type, [&](auto type) { MaxPoolOnIsa<decltype(type)>(args, blocks, isa); });
 }
 
 void GradientOnHost(const GradientArgs& args, UnitRange lines, Isa isa) {
-#if defined(__x86_64__)
-  if (isa >= Isa::kAvx512) return GradientWithAvx512(args, lines);
-#endif
-  RunForType<PortableGradient>(args, lines, isa);
+  WithType(args.type, [&](auto type) { GradientOnIsa<decltype(type)>(args, lines, isa); });
 }
 
 }  // namespace epmc::pool_index
