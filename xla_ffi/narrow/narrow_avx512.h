@@ -1,8 +1,8 @@
 // Whole blocks of Narrow with AVX-512; the same bytes as narrow.h.
 //
-// In 8 bits, for groups without NaN, infinity or numbers that rounding carries beyond the array's type:
-// what is left is half of the work, and of float16 and bfloat16 the compiler's own vectors
-// reach half of this.
+// In 8 bits, for groups without NaN, infinity or numbers that rounding carries beyond the
+// array's type: what is left is half of the work, and of float16 and bfloat16 the compiler's
+// own vectors reach half of this.
 #ifndef EPMC_NARROW_NARROW_AVX512_H_
 #define EPMC_NARROW_NARROW_AVX512_H_
 

@@ -54,60 +54,6 @@ EPMC_HD void ConsiderRun(const T* x, int count, int32_t place, Selection* run) {
   }
 }
 
-// `count` results from `cursor` on, channels of one pixel.
-template <typename T>
-EPMC_HD void SelectRun(const T* x, const PoolShape& shape, const Cursor& cursor, int count,
-                       Selection* run) {
-  const Axis* axes = shape.axes;
-  const Interval in_a = InsideWindow(axes[0], cursor.at[0]);
-  const Interval in_b = InsideWindow(axes[1], cursor.at[1]);
-  const Interval in_c = InsideWindow(axes[2], cursor.at[2]);
-  const int64_t start_a = cursor.at[0] * axes[0].stride - axes[0].pad;
-  const int64_t start_b = cursor.at[1] * axes[1].stride - axes[1].pad;
-  const int64_t start_c = cursor.at[2] * axes[2].stride - axes[2].pad;
-  for (int i = 0; i < count; ++i) {
-    // NaN is replaced by the first candidate, whatever it is.
-    run->best[i] = BitsToFloat(kQuietNan);
-    run->y[i] = kNegativeInfinity;
-    run->index[i] = 0;
-  }
-  for (int64_t i = in_a.first; i < in_a.last; ++i) {
-    for (int64_t j = in_b.first; j < in_b.last; ++j) {
-      const int64_t line = ((start_a + i) * axes[1].in + start_b + j) * axes[2].in;
-      const int64_t number = (i * axes[1].window + j) * axes[2].window;
-      for (int64_t k = in_c.first; k < in_c.last; ++k) {
-        const T* candidates = x + (line + start_c + k) * shape.channels + cursor.channel;
-        ConsiderRun(candidates, count, static_cast<int32_t>(number + k), run);
-      }
-    }
-  }
-}
-
-// How blocks of results are found: `count` of them in `y`, and the planes of their indices.
-struct AnyBlocks {
-  template <typename T>
-  EPMC_HD static void Pool(const T* x, const PoolShape& shape, int count, int bit_width,
-                           Cursor* cursor, T* y, uint8_t* words) {
-    Selection run;
-    alignas(64) uint8_t index[kRun] = {};
-    for (int done = 0; done < count;) {
-      const int64_t rest = shape.channels - cursor->channel;
-      const int length = static_cast<int>(rest < count - done ? rest : count - done);
-      SelectRun(x, shape, *cursor, length, &run);
-      for (int i = 0; i < length; ++i) index[done + i] = static_cast<uint8_t>(run.index[i]);
-      for (int i = 0; i < length; ++i) FromFloat(run.y[i], y + done + i);
-      Advance(shape, length, cursor);
-      done += length;
-    }
-    for (int block = 0; block * kBlock < count; ++block) {
-      for (int plane = 0; plane < bit_width; ++plane) {
-        const uint32_t word = BytePlane(index + block * kBlock, plane);
-        memcpy(words + 4 * (block * bit_width + plane), &word, 4);
-      }
-    }
-  }
-};
-
 // The pixels that the window of one pixel of results covers.
 struct Places {
   int count;
@@ -150,6 +96,48 @@ EPMC_HD void MovePlaces(const PoolShape& shape, const Cursor& cursor, Places* pl
   places->start += shape.axes[2].stride * shape.channels;
 }
 
+// `count` results, channels of one pixel; `x`: the first one's channel.
+template <typename T>
+EPMC_HD void SelectRun(const T* x, const Places& places, int count, Selection* run) {
+  for (int i = 0; i < count; ++i) {
+    // NaN is replaced by the first candidate, whatever it is.
+    run->best[i] = BitsToFloat(kQuietNan);
+    run->y[i] = kNegativeInfinity;
+    run->index[i] = 0;
+  }
+  for (int i = 0; i < places.count; ++i) {
+    ConsiderRun(x + (places.start + places.offset[i]), count, places.index[i], run);
+  }
+}
+
+// How blocks of results are found: `count` of them in `y`, and the planes of their indices.
+struct AnyBlocks {
+  template <typename T>
+  EPMC_HD static void Pool(const T* x, const PoolShape& shape, int count, int bit_width,
+                           Cursor* cursor, T* y, uint8_t* words) {
+    Places places;
+    FindPlaces(shape, *cursor, &places);
+    Selection run;
+    alignas(64) uint8_t index[kRun] = {};
+    for (int done = 0; done < count;) {
+      const int64_t rest = shape.channels - cursor->channel;
+      const int length = static_cast<int>(rest < count - done ? rest : count - done);
+      SelectRun(x + cursor->channel, places, length, &run);
+      for (int i = 0; i < length; ++i) index[done + i] = static_cast<uint8_t>(run.index[i]);
+      for (int i = 0; i < length; ++i) FromFloat(run.y[i], y + done + i);
+      Advance(shape, length, cursor);
+      if (cursor->channel == 0) MovePlaces(shape, *cursor, &places);
+      done += length;
+    }
+    for (int block = 0; block * kBlock < count; ++block) {
+      for (int plane = 0; plane < bit_width; ++plane) {
+        const uint32_t word = BytePlane(index + block * kBlock, plane);
+        memcpy(words + 4 * (block * bit_width + plane), &word, 4);
+      }
+    }
+  }
+};
+
 // Halves are compared as integers, in the order of their values. Some are not: NaNs, and of
 // bfloat16, whose numbers are compared as floats, the subnormal ones, which the processor may
 // take for 0.
@@ -189,7 +177,9 @@ struct VectorBlocks {
       for (int lane = 0; lane < kBlock && lane < rest; lane += Simd::kLanes) {
         const bool is_done =
             Simd::Pool(x + cursor->channel, places, bit_width, lane, y, words);
-        if (!is_done) PoolAnyNumbers(x, shape, *cursor, bit_width, lane, y, words);
+        if (!is_done) {
+          PoolAnyNumbers(x + cursor->channel, places, bit_width, lane, y, words);
+        }
         y += Simd::kLanes;
         Advance(shape, Simd::kLanes, cursor);
         if (cursor->channel == 0) MovePlaces(shape, *cursor, &places);
@@ -198,11 +188,10 @@ struct VectorBlocks {
   }
 
   template <typename T>
-  EPMC_HD static void PoolAnyNumbers(const T* x, const PoolShape& shape,
-                                     const Cursor& cursor, int bit_width, int lane, T* y,
-                                     uint8_t* words) {
+  EPMC_HD static void PoolAnyNumbers(const T* x, const Places& places, int bit_width,
+                                     int lane, T* y, uint8_t* words) {
     Selection run;
-    SelectRun(x, shape, cursor, Simd::kLanes, &run);
+    SelectRun(x, places, Simd::kLanes, &run);
     for (int i = 0; i < Simd::kLanes; ++i) FromFloat(run.y[i], y + i);
     for (int plane = 0; plane < bit_width; ++plane) {
       uint32_t bits = 0;
