@@ -96,9 +96,11 @@ EPMC_HD void MovePlaces(const PoolShape& shape, const Cursor& cursor, Places* pl
   places->start += shape.axes[2].stride * shape.channels;
 }
 
-// `count` results, channels of one pixel; `x`: the first one's channel.
+// `count` results, channels of one pixel from `channel` on.
 template <typename T>
-EPMC_HD void SelectRun(const T* x, const Places& places, int count, Selection* run) {
+EPMC_HD void SelectRun(const T* x, const Places& places, int64_t channel, int count,
+                       Selection* run) {
+  const int64_t start = places.start + channel;
   for (int i = 0; i < count; ++i) {
     // NaN is replaced by the first candidate, whatever it is.
     run->best[i] = BitsToFloat(kQuietNan);
@@ -106,7 +108,7 @@ EPMC_HD void SelectRun(const T* x, const Places& places, int count, Selection* r
     run->index[i] = 0;
   }
   for (int i = 0; i < places.count; ++i) {
-    ConsiderRun(x + (places.start + places.offset[i]), count, places.index[i], run);
+    ConsiderRun(x + (start + places.offset[i]), count, places.index[i], run);
   }
 }
 
@@ -122,7 +124,7 @@ struct AnyBlocks {
     for (int done = 0; done < count;) {
       const int64_t rest = shape.channels - cursor->channel;
       const int length = static_cast<int>(rest < count - done ? rest : count - done);
-      SelectRun(x + cursor->channel, places, length, &run);
+      SelectRun(x, places, cursor->channel, length, &run);
       for (int i = 0; i < length; ++i) index[done + i] = static_cast<uint8_t>(run.index[i]);
       for (int i = 0; i < length; ++i) FromFloat(run.y[i], y + done + i);
       Advance(shape, length, cursor);
@@ -175,10 +177,9 @@ struct VectorBlocks {
     for (int block = 0; block * kBlock < count; ++block, words += 4 * bit_width) {
       const int rest = count - block * kBlock;
       for (int lane = 0; lane < kBlock && lane < rest; lane += Simd::kLanes) {
-        const bool is_done =
-            Simd::Pool(x + cursor->channel, places, bit_width, lane, y, words);
-        if (!is_done) {
-          PoolAnyNumbers(x + cursor->channel, places, bit_width, lane, y, words);
+        const int64_t channel = cursor->channel;
+        if (!Simd::Pool(x, places, channel, bit_width, lane, y, words)) {
+          PoolAnyNumbers(x, places, channel, bit_width, lane, y, words);
         }
         y += Simd::kLanes;
         Advance(shape, Simd::kLanes, cursor);
@@ -188,10 +189,10 @@ struct VectorBlocks {
   }
 
   template <typename T>
-  EPMC_HD static void PoolAnyNumbers(const T* x, const Places& places, int bit_width,
-                                     int lane, T* y, uint8_t* words) {
+  EPMC_HD static void PoolAnyNumbers(const T* x, const Places& places, int64_t channel,
+                                     int bit_width, int lane, T* y, uint8_t* words) {
     Selection run;
-    SelectRun(x, places, Simd::kLanes, &run);
+    SelectRun(x, places, channel, Simd::kLanes, &run);
     for (int i = 0; i < Simd::kLanes; ++i) FromFloat(run.y[i], y + i);
     for (int plane = 0; plane < bit_width; ++plane) {
       uint32_t bits = 0;

@@ -47,13 +47,14 @@ struct MaxPool {
   static constexpr int kLanes = 8;
 
   template <typename T>
-  EPMC_AVX2 static bool Pool(const T* x, const Places& places, int bit_width, int lane, T* y,
-                             uint8_t* words) {
+  EPMC_AVX2 static bool Pool(const T* x, const Places& places, int64_t channel,
+                             int bit_width, int lane, T* y, uint8_t* words) {
+    const int64_t start = places.start + channel;
     __m256 best = _mm256_set1_ps(kNegativeInfinity);
     __m256i index = _mm256_setzero_si256();
     __m256 is_nan = _mm256_setzero_ps();
     for (int i = 0; i < places.count; ++i) {
-      const T* from = x + (places.start + places.offset[i]);
+      const T* from = x + (start + places.offset[i]);
       __builtin_prefetch(reinterpret_cast<const char*>(from) + kLinesAheadNbytes);
       const __m256 candidate = Load(from);
       const __m256 take = i == 0 ? _mm256_castsi256_ps(_mm256_set1_epi32(-1))
@@ -78,15 +79,16 @@ struct HalfMaxPool {
   static constexpr int kLanes = 16;
 
   template <typename T>
-  EPMC_AVX2 static bool Pool(const T* x, const Places& places, int bit_width, int lane, T* y,
-                             uint8_t* words) {
+  EPMC_AVX2 static bool Pool(const T* x, const Places& places, int64_t channel,
+                             int bit_width, int lane, T* y, uint8_t* words) {
+    const int64_t start = places.start + channel;
     const __m256i one = _mm256_set1_epi16(1);
     __m256i best = _mm256_set1_epi16(Ordered<T>::kLargest | INT16_MIN);
     __m256i best_key = _mm256_set1_epi16(INT16_MIN);
     __m256i index = _mm256_setzero_si256();
     __m256i largest = _mm256_setzero_si256(), smallest = _mm256_set1_epi16(-1);
     for (int i = 0; i < places.count; ++i) {
-      const T* from = x + (places.start + places.offset[i]);
+      const T* from = x + (start + places.offset[i]);
       __builtin_prefetch(reinterpret_cast<const char*>(from) + kLinesAheadNbytes);
       const __m256i candidate = epmc::avx2::Load(from);
       const __m256i magnitude = _mm256_and_si256(candidate, _mm256_set1_epi16(INT16_MAX));

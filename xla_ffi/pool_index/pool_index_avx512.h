@@ -26,14 +26,15 @@ struct MaxPool {
   // 16 results, and the bits of their indices from bit `lane` on of each word; false,
   // and nothing is written, if there is a NaN. Without one, `Consider` keeps one number, not two.
   template <typename T>
-  EPMC_AVX512 static bool Pool(const T* x, const Places& places, int bit_width, int lane,
-                               T* y, uint8_t* words) {
+  EPMC_AVX512 static bool Pool(const T* x, const Places& places, int64_t channel,
+                               int bit_width, int lane, T* y, uint8_t* words) {
+    const int64_t start = places.start + channel;
     constexpr __mmask16 kAll = 0xffff;
     __m512 best = _mm512_set1_ps(kNegativeInfinity);
     __m512i index = _mm512_setzero_si512();
     __mmask16 is_nan = 0;
     for (int i = 0; i < places.count; ++i) {
-      const T* from = x + (places.start + places.offset[i]);
+      const T* from = x + (start + places.offset[i]);
       __builtin_prefetch(reinterpret_cast<const char*>(from) + kLinesAheadNbytes);
       const __m512 candidate = Load(from, kAll);
       const __mmask16 take = i == 0 ? kAll : _mm512_cmp_ps_mask(best, candidate, _CMP_NGE_UQ);
@@ -56,15 +57,16 @@ struct HalfMaxPool {
   static constexpr int kLanes = 32;
 
   template <typename T>
-  EPMC_AVX512 static bool Pool(const T* x, const Places& places, int bit_width, int lane,
-                               T* y, uint8_t* words) {
+  EPMC_AVX512 static bool Pool(const T* x, const Places& places, int64_t channel,
+                               int bit_width, int lane, T* y, uint8_t* words) {
+    const int64_t start = places.start + channel;
     const __m512i one = _mm512_set1_epi16(1);
     __m512i best = _mm512_set1_epi16(Ordered<T>::kLargest | INT16_MIN);
     __m512i best_key = _mm512_set1_epi16(INT16_MIN);
     __m512i index = _mm512_setzero_si512();
     __m512i largest = _mm512_setzero_si512(), smallest = _mm512_set1_epi16(-1);
     for (int i = 0; i < places.count; ++i) {
-      const T* from = x + (places.start + places.offset[i]);
+      const T* from = x + (start + places.offset[i]);
       __builtin_prefetch(reinterpret_cast<const char*>(from) + kLinesAheadNbytes);
       const __m512i candidate = _mm512_loadu_si512(from);
       const __m512i magnitude = _mm512_and_si512(candidate, _mm512_set1_epi16(INT16_MAX));
