@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import jax
-from jax._src import ad_util, dispatch, source_info_util
+from jax._src import ad_util, compute_on, dispatch, source_info_util
 from jax._src.core import NamedAxisEffect
 from jax.core import eval_jaxpr as eval_jaxpr
 from jax.custom_derivatives import SymbolicZero as SymbolicZero
@@ -228,6 +228,15 @@ def result_avals(fun: Callable[..., Any], *avals: Any) -> list[Any]:
 def has_effects(eqn: JaxprEqn) -> bool:
     """True where `eqn` does more than its results say (naming a mesh axis is none)."""
     return any(not isinstance(e, NamedAxisEffect) for e in eqn.effects)
+
+
+def on_gpu_stream(fun: Callable[..., Any], stream: int) -> Callable[..., Any]:
+    """`fun` as a call that XLA starts on CUDA stream `stream` and awaits later."""
+    # jax < 0.11 had a context manager of the name compute_on besides.
+    module: Any = compute_on
+    annotated = getattr(module, "compute_on2", module.compute_on)
+    kind, space = f"gpu_stream:{stream}", jax.memory.Space.Device
+    return annotated(fun, compute_type=kind, out_memory_spaces=space)
 
 
 def needs_devices_to_lower(primitive: Primitive) -> None:

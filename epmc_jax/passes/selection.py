@@ -81,7 +81,8 @@ class Stored:
 class Selection:
     """The stored values, and the operations that recompute all else from them.
 
-    `masks`: `{mask: y}`, masks `y > 0` that the encoded bytes of `y` tell.
+    `masks`: `{mask: y}`, masks `y > 0` that the encoded bytes of `y` tell. `lag`,
+    `prefetch`: of the policy.
     """
 
     program: Program
@@ -90,6 +91,8 @@ class Selection:
     recompute: dict[Value, Op]
     masks: dict[Value, Value]
     notes: list[str]
+    lag: int = 0
+    prefetch: bool = False
 
 
 class _Selector:
@@ -315,6 +318,8 @@ def _finish(
         recompute={v: op for v, op in recompute.items() if v not in used},
         masks=masks,
         notes=_notes(selector),
+        lag=selector.policy.lag,
+        prefetch=selector.policy.prefetch,
     )
 
 
