@@ -95,6 +95,9 @@ class Selection:
     prefetch: bool = False
 
 
+_ORDERS = frozenset({"reshape", "squeeze", "transpose"})
+
+
 class _Selector:
     """The graph from the arguments to what the backward pass reads."""
 
@@ -279,10 +282,36 @@ def _lossless_ancestry(selector: _Selector, values: Sequence[Value]) -> bool:
     return True
 
 
+def _before_moves(selector: _Selector, value: Value) -> Value:
+    """The array whose elements `value` has in another order; else `value`.
+
+    As it was made, an array is in memory; in another order XLA may have it inside
+    its consumers alone, and a call needs a copy of its own.
+    """
+    source = value
+    while (op := selector.made_by.get(source)) is not None and op.name in _ORDERS:
+        if (
+            not (is_float(source) and selector.may_repeat(op))
+            or op in selector.chain_ends
+        ):
+            break
+        source = op.values[0]
+    if source in selector.free or source is value:
+        return value
+    codecs = [selector.codec(v)[0] for v in (source, value)]
+    is_alike = type(codecs[0]) is type(codecs[1])
+    sizes = [
+        c.encoded_nbytes(v.shape, v.dtype)
+        for c, v in zip(codecs, (source, value), strict=True)
+    ]
+    return source if is_alike and sizes[0] <= sizes[1] else value
+
+
 def _finish(
     selector: _Selector, targets: Sequence[Value], chosen: set[Value]
 ) -> Selection:
     """Keeps what the targets really need, and notes how the rest is recomputed."""
+    chosen = {_before_moves(selector, value) for value in chosen}
     told_by = masks_told_by(
         filter(selector.tells_mask, chosen), chosen, selector.made_by
     )
