@@ -43,8 +43,8 @@ _CPU_TARGETS = (
     "epmc_sparse_fixed_rate_decode",
 )
 
-# What else there is runs as jnp code on GPUs, where XLA fuses it: max-pool and its
-# gradient are in the library too, but what they cost in memory is not measured yet.
+# What else there is runs as jnp code on GPUs, where XLA fuses it: IntPack, max-pool and
+# its gradient are in the library too, but what they cost in memory is not measured yet.
 _CUDA_TARGETS = (
     "epmc_pin",
     "epmc_bit_mask_encode",
@@ -53,7 +53,6 @@ _CUDA_TARGETS = (
     "epmc_csr_decode",
     "epmc_group_quant_encode",
     "epmc_group_quant_decode",
-    "epmc_int_pack_encode",
     "epmc_narrow_encode",
     "epmc_narrow_decode",
 )
