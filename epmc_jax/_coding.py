@@ -74,31 +74,17 @@ def _encode_natively(
     def call(x):
         shape = codec.encoded_shape(x.shape, x.dtype)
         result = jax.ShapeDtypeStruct(shape, jnp.uint8)
-        return _call_kernel(kernel, result, (x,), stream)
+        return _call_kernel(kernel, result, (x,))
 
-    return split_by_rows(call, (x,), 1) if codec.has_rows(x.shape) else call(x)
+    def encode(x):
+        return split_by_rows(call, (x,), 1) if codec.has_rows(x.shape) else call(x)
+
+    return compat.on_gpu_stream(encode, stream)(x) if stream else encode(x)
 
 
-def _call_kernel(
-    kernel: Kernel, result: Any, operands: Any, stream: int | None = None
-) -> Any:
-    """One call of `kernel`; with `stream` on a CUDA stream of its own.
-
-    There the operands behind the first are waited for by the call itself. A barrier
-    before it, whose result only the call reads, would be passed when the call is
-    awaited, not before.
-    """
-
-    def call(*operands):
-        attributes = dict(kernel.attributes)
-        return _kernels.call_target(kernel.target, result, operands, attributes)
-
-    def call_beside(x, *after):
-        return call(wait_for(x, after))
-
-    if stream is None:
-        return call(*operands)
-    return compat.on_gpu_stream(call_beside, stream)(*operands)
+def _call_kernel(kernel: Kernel, result: Any, operands: Any) -> Any:
+    attributes = dict(kernel.attributes)
+    return _kernels.call_target(kernel.target, result, operands, attributes)
 
 
 def merged_shape(shape: tuple[int, ...], mapped: int) -> tuple[int, ...]:
@@ -193,9 +179,19 @@ def _decode_natively(
     def call(rows, *after):
         local = (rows.shape[0], *shape[1:]) if has_rows else shape
         result = jax.ShapeDtypeStruct(local, dtype)
-        return _call_kernel(kernel, result, (rows, *after), stream)
+        return _call_kernel(kernel, result, (rows, *after))
 
-    return split_by_rows(call, operands, 1) if has_rows else call(*operands)
+    def decode(*operands):
+        return split_by_rows(call, operands, 1) if has_rows else call(*operands)
+
+    def decode_beside(rows, *ahead):
+        # The call itself waits. A barrier before it, whose result only the call reads,
+        # would be passed when the call is awaited, not before.
+        return decode(wait_for(rows, ahead))
+
+    if stream is None:
+        return decode(*operands)
+    return compat.on_gpu_stream(decode_beside, stream)(*operands)
 
 
 def _decode_batch(

@@ -13,13 +13,14 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import jax
-from jax._src import ad_util, compute_on, dispatch, source_info_util
+from jax._src import ad_util, dispatch, source_info_util
 from jax._src.core import NamedAxisEffect
 from jax.core import eval_jaxpr as eval_jaxpr
 from jax.custom_derivatives import SymbolicZero as SymbolicZero
 from jax.experimental.custom_partitioning import (
     custom_partitioning as custom_partitioning,
 )
+from jax.experimental.scheduling_groups import xla_metadata_call
 from jax.extend.core import ClosedJaxpr as ClosedJaxpr
 from jax.extend.core import Jaxpr as Jaxpr
 from jax.extend.core import JaxprEqn as JaxprEqn
@@ -231,12 +232,14 @@ def has_effects(eqn: JaxprEqn) -> bool:
 
 
 def on_gpu_stream(fun: Callable[..., Any], stream: int) -> Callable[..., Any]:
-    """`fun` as a call that XLA starts on CUDA stream `stream` and awaits later."""
-    # jax < 0.11 had a context manager of the name compute_on besides.
-    module: Any = compute_on
-    annotated = getattr(module, "compute_on2", module.compute_on)
-    kind, space = f"gpu_stream:{stream}", jax.memory.Space.Device
-    return annotated(fun, compute_type=kind, out_memory_spaces=space)
+    """`fun` as a call that XLA starts on CUDA stream `stream` and awaits later.
+
+    What `compute_on` says of a stream, without what it says of memory: that is a call
+    which XLA does not know in a program for several devices (jax 0.10.2).
+    """
+    return xla_metadata_call(
+        fun, _xla_stream_annotation=str(stream), inlineable="false"
+    )
 
 
 def needs_devices_to_lower(primitive: Primitive) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from jax import lax
 from epmc_jax import _kernels
 from epmc_jax._jax_compat import ad
 from epmc_jax._partitioning import split_like_operand
-from epmc_jax._primitives import make_primitive
+from epmc_jax._primitives import make_primitive, move_to_front
 
 
 def pin(x: jax.Array, *deps: jax.Array) -> jax.Array:
@@ -106,7 +107,23 @@ def _barrier(x: Any, *deps: Any) -> Any:
 
 
 def _batch(operands: Any, axes: Any, **params: Any) -> Any:
-    return pin_p.bind(*operands, **params), axes
+    if not params["lags"]:
+        return pin_p.bind(*operands, **params), axes
+    # Encoded rows are of a whole batch: with the axes that the call gives them. Other
+    # axes stand between the end of the call and the barrier, and XLA awaits it there.
+    x, *encoded = operands
+    x_axis, *axes = axes
+    for i, axis in enumerate(axes):
+        if axis is not None:
+            encoded[i] = move_to_front(encoded[i], axis)
+            axes[i] = 0
+    merged = [
+        rows if axis is None else rows.reshape(math.prod(rows.shape[:2]), rows.shape[2])
+        for rows, axis in zip(encoded, axes, strict=True)
+    ]
+    x, *pinned = pin_p.bind(x, *merged, **params)
+    pinned = [p.reshape(rows.shape) for p, rows in zip(pinned, encoded, strict=True)]
+    return [x, *pinned], [x_axis, *axes]
 
 
 def _jvp(primals: Any, tangents: Any, **params: Any) -> Any:
