@@ -91,7 +91,10 @@ def _closing(line: str, start: int) -> int:
         depth += (line[place] == "(") - (line[place] == ")")
         if depth == 0:
             return place + 1
-    raise ValueError(f"a parenthesis is never closed: {line[start : start + 80]!r}")
+    raise ValueError(
+        f"a parenthesis is never closed: {line[start : start + 80]!r}. Lines were cut "
+        "off: give the whole text of the program."
+    )
 
 
 def nbytes(shape: str) -> int:

@@ -1,5 +1,9 @@
 """Every error names the value, the limit and the way out."""
 
+import ast
+import pathlib
+import traceback
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +13,7 @@ from flax import nnx
 import epmc_jax
 from epmc_jax import Policy, Rule, SecondOrderError, _kernels, codecs, policies
 
+PACKAGE = pathlib.Path(epmc_jax.__file__).parent
 X = jnp.linspace(-1, 1, 64 * 64).reshape(64, 64)
 
 
@@ -39,6 +44,9 @@ def pool(*, window=(1, 2), strides=(1, 2), padding=((0, 0), (0, 0))):
     return codecs.PoolIndex(window=window, strides=strides, padding=padding)
 
 
+CUT_OFF = """HloModule jit_f, is_scheduled=true
+ENTRY %main (x: f32[2]) -> f32[2] {
+  %y = f32[2] add(%x, f32[2]"""
 # What provokes the error; its class; its words for the value, the limit, the way out.
 COMPRESS = [
     (lambda: epmc_jax.compress(3), TypeError, "got 3", "a function", "give what is"),
@@ -61,6 +69,9 @@ POLICY = [
     (lambda: Policy(recompute="some"), ValueError, "'some'", "recompute must be",
      '"cheap", "none"'),
     (lambda: Policy(min_bytes=-1), ValueError, "got -1", "at least 0", "0 encodes"),
+    (lambda: Policy(lag=-1), ValueError, "got -1", "at least 0", "1 beside the next"),
+    (lambda: Policy(lag=0, prefetch=True), ValueError, "got 0", "at least 1",
+     "start lag layers before"),
     (lambda: Rule(codec="int8"), TypeError, "'int8'", "must be a codec",
      "GroupQuant(bit_width=8)"),
     (lambda: Rule(codec=codecs.Raw(), kind="masks"), ValueError, "'masks'",
@@ -81,6 +92,22 @@ CODECS = [
     (lambda: codecs.GroupQuant().encode(jnp.arange(3)), TypeError, "int32",
      "GroupQuant takes", "Raw() keeps any"),
     (lambda: codecs.IntPack(num_values=0), ValueError, "got 0", "1 to 2**32", "Raw()"),
+    (lambda: codecs.Csr(capacity=0.0), ValueError, "got 0.0", "at most 1",
+     "1 keeps any row"),
+    (lambda: codecs.Narrow(dtype="int8"), ValueError, "'int8'", "must be one of",
+     "GroupQuant keeps"),
+    (lambda: codecs.Narrow(dtype="bfloat16", group_size=48), ValueError, "got 48",
+     "multiple of 32 from 32", "to "),
+    (lambda: codecs.SparseFixedRate(group_size=100), ValueError, "got 100",
+     "must be one of", "(64, "),
+    (lambda: codecs.SparseFixedRate(rate=99), ValueError, "got 99", "rate must be from",
+     "Raw everything"),
+    (lambda: codecs.SparseFixedRate(rate=1.5, group_size=64), ValueError, "got 1.5",
+     "above 2.0 with group_size 64", "Raise rate or group_size"),
+    (lambda: codecs.SparseFixedRate(rounding="up"), ValueError, "'up'", "must be",
+     '"nearest" or "stochastic"'),
+    (lambda: codecs.SparseFixedRate(seed=-1), ValueError, "got -1", "2**32 - 1",
+     "from 0"),
     (lambda: pool(window=(1,)), ValueError, "got (1,)", "one entry per axis",
      "Axes without pooling have window 1"),
     (lambda: pool().encode(X[None]), ValueError, "(1, 64, 64)", "pools 2 axes",
@@ -102,11 +129,17 @@ DERIVATIVES = [
     (lambda: jax.hessian(epmc_jax.compress(total))(X), SecondOrderError,
      "GroupQuant(bit_width=8", "have no derivative", "with epmc_jax.disable():"),
 ]  # fmt: skip
+SCHEDULE = [
+    (lambda: epmc_jax.schedule("HloModule jit_f"), ValueError, "no compiled program",
+     "is_scheduled=true", "Give jax.jit(fun)"),
+    (lambda: epmc_jax.schedule(CUT_OFF), ValueError, "'(%x, f32[2]'",
+     "never closed", "give the whole text"),
+]  # fmt: skip
 LIBRARY = [
     (stale_library, ImportError, "epmc_of_tomorrow", "built from other sources",
      "`pip install .`"),
 ]  # fmt: skip
-ERRORS = COMPRESS + POLICY + CODECS + PLAN + DERIVATIVES + LIBRARY
+ERRORS = COMPRESS + POLICY + CODECS + PLAN + DERIVATIVES + SCHEDULE + LIBRARY
 
 
 @pytest.mark.parametrize(
@@ -121,6 +154,23 @@ def test_an_error_names_value_limit_and_way_out(provoke, error, value, limit, wa
     text = " ".join(str(raised.value).split())
     for part in (value, limit, way_out):
         assert part in text, text
+
+
+def test_every_raise_is_provoked():
+    written = {
+        (str(file), node.lineno)
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Raise)
+    }
+    reached = set()
+    for provoke, *_ in ERRORS:
+        try:
+            provoke()
+        except Exception as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            reached.update((frame.filename, frame.lineno) for frame in frames)
+    assert written - reached == set()
 
 
 def test_a_missing_library_is_a_warning_that_names_the_way_out():

@@ -57,7 +57,7 @@ def test_disabled_functions_run_as_written():
         assert jnp.array_equal(
             jax.jvp(loss, (X,), (X,))[1], jax.jvp(compressed, (X,), (X,))[1]
         )
-    with pytest.raises(epmc_jax.SecondOrderError):
+    with pytest.raises(epmc_jax.SecondOrderError, match=r"epmc_jax\.disable\(\)"):
         second(compressed)
 
 
@@ -77,5 +77,5 @@ def test_disable_reaches_what_jit_has_traced_before():
             jax.jvp(compressed, (X,), (X,))[1], jax.jvp(loss, (X,), (X,))[1]
         )
         assert jnp.allclose(second(compressed), second(loss), rtol=1e-4, atol=1e-2)
-    with pytest.raises(epmc_jax.SecondOrderError):
+    with pytest.raises(epmc_jax.SecondOrderError, match=r"epmc_jax\.disable\(\)"):
         second(compressed)

@@ -138,6 +138,38 @@ def sine(x):
 sine.defvjp(lambda x: (jnp.sin(x), x), lambda x, ct: (2 * ct * jnp.cos(x),))
 
 
+@jax.custom_vjp
+def weighted(weight, x):
+    return weight * jnp.sin(x)
+
+
+def weighted_forward(weight, x):
+    """Keeps `x` for the gradient of `weight` only if there will be one."""
+    kept = x.value if weight.perturbed else None
+    return weighted(weight.value, x.value), (weight.value, jnp.cos(x.value), kept)
+
+
+def weighted_backward(residuals, ct):
+    weight, slope, x = residuals
+    if isinstance(ct, jax.custom_derivatives.SymbolicZero):
+        return None, None
+    return None if x is None else ct * jnp.sin(x), ct * weight * slope
+
+
+weighted.defvjp(weighted_forward, weighted_backward, symbolic_zeros=True)
+
+
+def symbolic_zeros(wrap):
+    """A weight that is constant, and a result that no gradient enters."""
+
+    def fun(p, x):
+        h = net(p, x)
+        return weighted(jnp.full_like(h, 0.5), h) @ p["w2"], weighted(h, h + 1)
+
+    both = wrap(fun)
+    return gradient(lambda p, x: (both(p, x)[0] ** 2).mean(), P, X)
+
+
 @jax.custom_jvp
 def log1p_exp(x):
     return jnp.log1p(jnp.exp(x))
@@ -244,6 +276,7 @@ CELLS = {
         squared(jax.checkpoint(wrap(net))), P, X
     ),
     "custom_vjp": whole(lambda p, x: sine(net(p, x)) @ p["w2"]),
+    "symbolic_zeros": symbolic_zeros,
     "custom_jvp": whole(lambda p, x: log1p_exp(net(p, x)) @ p["w2"]),
     "custom_vmap": under_custom_vmap,
     "named_call": whole(jax.named_call(net, name="layer")),
