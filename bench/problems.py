@@ -15,6 +15,7 @@ from bench.nets.gpt import Gpt
 from bench.nets.mlp import GeluMlp
 from bench.nets.resnet import resnet18, resnet50
 from bench.nets.vgg import VGG16
+from bench.nets.vit import Vit
 
 Batch = tuple[Any, ...]
 
@@ -126,11 +127,31 @@ def vgg16_small(*, batch: int = 16, size: int = 32) -> Problem:
     return Problem(f"VGG16-BN, {batch}x{size}", make, _cross_entropy, images)
 
 
-def gpt_small(*, batch: int = 8, time: int = 512, depth: int = 12) -> Problem:
+def vgg16_imagenet(*, batch: int, size: int = 224) -> Problem:
+    """VGG16 with BatchNorm and max-pools, 1000 classes."""
+
+    def make(*, remat_blocks: bool, rngs: nnx.Rngs) -> VGG16:
+        del remat_blocks
+        return VGG16(image_size=size, rngs=rngs)
+
+    images = functools.partial(_images, batch, size, 3, 1000)
+    return Problem(f"VGG16-BN, {batch}x{size}", make, _cross_entropy, images)
+
+
+def vit_small(*, batch: int, depth: int = 12) -> Problem:
+    """ViT-S/16, 1000 classes."""
+    make = functools.partial(Vit, depth=depth)
+    images = functools.partial(_images, batch, 224, 3, 1000)
+    return Problem(f"ViT-S/16, {batch}x224", make, _cross_entropy, images)
+
+
+def gpt_small(
+    *, batch: int = 8, time: int = 512, depth: int = 12, is_scanned: bool = False
+) -> Problem:
     """GPT-2 small, next-token cross-entropy."""
     return Problem(
-        f"GPT, {depth} blocks, {batch}x{time}",
-        functools.partial(Gpt, depth=depth),
+        f"GPT, {depth} blocks{' scanned' * is_scanned}, {batch}x{time}",
+        functools.partial(Gpt, depth=depth, is_scanned=is_scanned),
         _cross_entropy,
         functools.partial(_tokens, batch, time, 50257),
     )

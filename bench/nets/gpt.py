@@ -1,11 +1,13 @@
 """A GPT-2-like decoder in flax.nnx: 124,439,808 parameters by default (GPT-2 small)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from bench.nets.blocks import run_blocks
+from bench.nets.blocks import Gelu, run_blocks
 
 
 class Attention(nnx.Module):
@@ -35,15 +37,19 @@ class Block(nnx.Module):
         self.attention = Attention(width, heads, rngs)
         self.norm2 = nnx.LayerNorm(width, rngs=rngs)
         self.up = nnx.Linear(width, 4 * width, rngs=rngs)
+        self.gelu = Gelu()
         self.down = nnx.Linear(4 * width, width, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
         x = x + self.attention(self.norm1(x))
-        return x + self.down(nnx.gelu(self.up(self.norm2(x))))
+        return x + self.down(self.gelu(self.up(self.norm2(x))))
 
 
 class Gpt(nnx.Module):
-    """Embeddings, `depth` blocks, tied output; `remat_blocks` checkpoints each one."""
+    """Embeddings, `depth` blocks, tied output; `remat_blocks` checkpoints each one.
+
+    `is_scanned`: the blocks are one `nnx.scan` (and none is checkpointed).
+    """
 
     def __init__(
         self,
@@ -54,15 +60,35 @@ class Gpt(nnx.Module):
         vocabulary: int = 50257,
         context: int = 1024,
         remat_blocks: bool = False,
+        is_scanned: bool = False,
         rngs: nnx.Rngs,
     ):
         self.tokens = nnx.Embed(vocabulary, width, rngs=rngs)
         self.positions = nnx.Embed(context, width, rngs=rngs)
-        self.blocks = nnx.List([Block(width, heads, rngs) for _ in range(depth)])
+        self.blocks: Any = (
+            _stacked(depth, width, heads, rngs)
+            if is_scanned
+            else nnx.List([Block(width, heads, rngs) for _ in range(depth)])
+        )
         self.norm = nnx.LayerNorm(width, rngs=rngs)
         self.remat_blocks = remat_blocks
+        self.is_scanned = is_scanned
 
     def __call__(self, tokens: Array) -> Array:
         x = self.tokens(tokens) + self.positions(jnp.arange(tokens.shape[1]))
-        x = run_blocks(self.blocks, x, remat=self.remat_blocks)
+        if self.is_scanned:
+            x = _scan(x, self.blocks)
+        else:
+            x = run_blocks(self.blocks, x, remat=self.remat_blocks)
         return self.tokens.attend(self.norm(x))
+
+
+def _stacked(depth: int, width: int, heads: int, rngs: nnx.Rngs) -> Block:
+    """`depth` blocks as one, each parameter with a leading axis."""
+    make = nnx.vmap(lambda rngs: Block(width, heads, rngs), in_axes=0, out_axes=0)
+    return make(rngs.fork(split=depth))
+
+
+@nnx.scan(in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+def _scan(x: Array, block: Block) -> Array:
+    return block(x)

@@ -9,22 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from bench.nets.blocks import run_blocks
-
-
-def _conv(
-    features_in: int, features: int, kernel: int, stride: int, rngs: nnx.Rngs
-) -> nnx.Conv:
-    return nnx.Conv(
-        features_in,
-        features,
-        (kernel, kernel),
-        strides=stride,
-        padding=kernel // 2,
-        use_bias=False,
-        kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
-        rngs=rngs,
-    )
+from bench.nets.blocks import conv, run_blocks
 
 
 def max_pool_3x3(x: Array) -> Array:
@@ -36,7 +21,7 @@ class _Shortcut(nnx.Module):
     """1x1 convolution and normalisation where a block changes the shape."""
 
     def __init__(self, features_in: int, features: int, stride: int, rngs: nnx.Rngs):
-        self.conv = _conv(features_in, features, 1, stride, rngs)
+        self.conv = conv(features_in, features, 1, stride, rngs)
         self.norm = nnx.BatchNorm(features, momentum=0.9, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
@@ -57,9 +42,9 @@ class BasicBlock(nnx.Module):
     expansion = 1
 
     def __init__(self, features_in: int, width: int, stride: int, rngs: nnx.Rngs):
-        self.conv1 = _conv(features_in, width, 3, stride, rngs)
+        self.conv1 = conv(features_in, width, 3, stride, rngs)
         self.norm1 = nnx.BatchNorm(width, momentum=0.9, rngs=rngs)
-        self.conv2 = _conv(width, width, 3, 1, rngs)
+        self.conv2 = conv(width, width, 3, 1, rngs)
         self.norm2 = nnx.BatchNorm(width, momentum=0.9, rngs=rngs)
         self.shortcut = nnx.data(_shortcut(features_in, width, stride, rngs))
 
@@ -76,11 +61,11 @@ class Bottleneck(nnx.Module):
 
     def __init__(self, features_in: int, width: int, stride: int, rngs: nnx.Rngs):
         features = width * self.expansion
-        self.conv1 = _conv(features_in, width, 1, 1, rngs)
+        self.conv1 = conv(features_in, width, 1, 1, rngs)
         self.norm1 = nnx.BatchNorm(width, momentum=0.9, rngs=rngs)
-        self.conv2 = _conv(width, width, 3, stride, rngs)
+        self.conv2 = conv(width, width, 3, stride, rngs)
         self.norm2 = nnx.BatchNorm(width, momentum=0.9, rngs=rngs)
-        self.conv3 = _conv(width, features, 1, 1, rngs)
+        self.conv3 = conv(width, features, 1, 1, rngs)
         self.norm3 = nnx.BatchNorm(features, momentum=0.9, rngs=rngs)
         self.shortcut = nnx.data(_shortcut(features_in, features, stride, rngs))
 
@@ -114,7 +99,7 @@ class ResNet(nnx.Module):
     ):
         kernel, stride = (3, 1) if small_images else (7, 2)
         self.remat_blocks = remat_blocks
-        self.conv = _conv(channels, 64, kernel, stride, rngs)
+        self.conv = conv(channels, 64, kernel, stride, rngs)
         self.norm = nnx.BatchNorm(64, momentum=0.9, rngs=rngs)
         blocks = []
         features = 64
