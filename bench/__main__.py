@@ -20,6 +20,7 @@ def main() -> int:
         fidelity,
         memory,
         models,
+        sparse,
         step_time,
     )
 
@@ -27,6 +28,7 @@ def main() -> int:
         "demo": demo,
         "memory": memory,
         "models": models,
+        "sparse": sparse,
         "fidelity": fidelity,
         "step": step_time,
         "compile": compile_time,
