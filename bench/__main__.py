@@ -8,7 +8,7 @@ from bench import environment
 
 def main() -> int:
     """Parses the command line, fixes the environment, runs one command."""
-    environment.fix(deviceless="--h100" in sys.argv)
+    environment.fix(deviceless="--h100" in sys.argv or "overlap" in sys.argv[1:2])
     # After the environment is fixed: these import jax, which reads it once.
     from rich.console import Console
 
@@ -20,6 +20,7 @@ def main() -> int:
         fidelity,
         memory,
         models,
+        overlap,
         sparse,
         step_time,
     )
@@ -34,6 +35,7 @@ def main() -> int:
         "compile": compile_time,
         "cuda": cuda,
         "codecs": codecs,
+        "overlap": overlap,
     }
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True)

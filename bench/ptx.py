@@ -228,16 +228,18 @@ class Launch:
             reduce: Any = _REDUCE[name[2]]
             result = np.repeat(reduce(values.reshape(-1, WARP), axis=1), WARP)
             return self._write(register, result.astype(dtype), enabled)
-        source, is_inside = self._source_lane(name[2], operands)
+        source, is_inside = self._source_lane(name[2], operands, enabled)
         result = values[self._warp * WARP + source]
         if predicate:
             self._write(predicate, is_inside, enabled)
         return self._write(register, result, enabled)
 
-    def _source_lane(self, kind: str, operands: tuple[str, ...]) -> tuple[Any, Any]:
+    def _source_lane(
+        self, kind: str, operands: tuple[str, ...], enabled: Any
+    ) -> tuple[Any, Any]:
         """Where a shuffle reads, and whether that is a lane: if not, its own."""
-        bounds = self._read(operands[3], np.uint32)
-        if (bounds != (0 if kind == "up" else WARP - 1)).any():
+        bounds = np.broadcast_to(self._read(operands[3], np.uint32), self._count)
+        if (bounds[enabled] != (0 if kind == "up" else WARP - 1)).any():
             raise PtxError(f"not implemented: shfl of less than {WARP} lanes")
         own = np.arange(self._count) % WARP
         other = self._read(operands[2], np.uint32).astype(np.int64)

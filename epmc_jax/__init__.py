@@ -14,6 +14,9 @@ from epmc_jax.planning import plan as plan
 from epmc_jax.policy import Policy as Policy
 from epmc_jax.policy import Residual as Residual
 from epmc_jax.policy import Rule as Rule
+from epmc_jax.scheduling import CodecCall as CodecCall
+from epmc_jax.scheduling import Schedule as Schedule
+from epmc_jax.scheduling import schedule as schedule
 from epmc_jax.transform import disable as disable
 
 __version__ = "0.1.0"

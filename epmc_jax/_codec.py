@@ -1,4 +1,4 @@
-"""What all codecs share: rows of bytes, the encoded array, the two primitives."""
+"""What all codecs share: rows of bytes and the encoded array."""
 
 from __future__ import annotations
 
@@ -6,28 +6,20 @@ import abc
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, final
 
 import jax
 import jax.numpy as jnp
 
-from epmc_jax import _jax_compat as compat
-from epmc_jax import _kernels
+from epmc_jax._coding import Kernel as Kernel
+from epmc_jax._coding import Ties, decode_p, encode_p
+from epmc_jax._coding import merged_shape as merged_shape
 from epmc_jax._partitioning import (
     block_shape,
     on_each_device,
     rows_spec,
-    split_by_rows,
     typed_sharding,
-)
-from epmc_jax._primitives import (
-    has_derivative,
-    make_primitive,
-    move_to_front,
-    refuse_second_order,
-    wait_for,
-    zero_tangent,
 )
 
 
@@ -46,14 +38,6 @@ def round16(nbytes: int) -> int:
     """Parts of a row start at multiples of 16 bytes, the widest load of a GPU
     thread."""
     return -(-nbytes // 16) * 16
-
-
-@dataclasses.dataclass(frozen=True)
-class Kernel:
-    """A native implementation: XLA's name for it, and its attributes."""
-
-    target: str
-    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @jax.tree_util.register_dataclass
@@ -95,6 +79,9 @@ class AbstractCodec(abc.ABC):
     preserves_zero: ClassVar[bool] = True
     # True: what is kept is a choice (a mask, an index), constant almost everywhere.
     keeps_decision: ClassVar[bool] = False
+    # True: on GPUs XLA computes `decode_reference` inside what uses the array, which is
+    # then never in memory. False where elements are gathered, or their places summed.
+    decode_fuses: ClassVar[bool] = True
 
     @abc.abstractmethod
     def accepts(self, dtype: Any) -> bool:
@@ -165,8 +152,12 @@ class AbstractCodec(abc.ABC):
         return math.prod(self.encoded_shape(tuple(shape), jnp.dtype(dtype)))
 
     @final
-    def encode(self, x: jax.Array) -> Encoded:
-        """Encodes `x`. Raises: `TypeError` if its dtype is not accepted."""
+    def encode(self, x: jax.Array, *, lags: bool = False) -> Encoded:
+        """Encodes `x`. Raises: `TypeError` if its dtype is not accepted.
+
+        `lags`: on a GPU the kernel may run beside what comes next, until its bytes
+        are waited for.
+        """
         x = jnp.asarray(x)
         if not self.accepts(x.dtype):
             raise TypeError(
@@ -176,7 +167,7 @@ class AbstractCodec(abc.ABC):
         dtype = jnp.dtype(self.decoded_dtype(x.dtype))
         split = typed_sharding(x)
         rows = on_each_device(
-            lambda x: encode_p.bind(x, codec=self),
+            lambda x: encode_p.bind(x, codec=self, lags=lags),
             (x,),
             split,
             split and rows_spec(split),
@@ -184,173 +175,35 @@ class AbstractCodec(abc.ABC):
         return Encoded(rows, self, self.decoded_shape(x.shape), dtype, split)
 
     @final
-    def decode(self, encoded: Encoded, *, after: Sequence[jax.Array] = ()) -> jax.Array:
+    def decode(
+        self,
+        encoded: Encoded,
+        *,
+        after: Sequence[jax.Array] = (),
+        ahead: Sequence[jax.Array] = (),
+        earlier: jax.Array | None = None,
+    ) -> jax.Array:
         """Decodes, but not before the arrays `after` exist (their values are ignored).
 
         Without `after` XLA may decode as soon as the bytes are there, and the memory
         that encoding saved is lost again.
+
+        `ahead`: arrays that exist earlier. If given, a GPU with a kernel waits for
+        these instead, and decodes beside the layers. `earlier`: the result of an
+        earlier decode of these bytes; where decodes run beside the layers it is taken.
         """
         split, dtype = encoded.split, jnp.dtype(encoded.dtype)
-        shape = block_shape(split, encoded.shape)
-
-        results = split and split.spec
-        decode = functools.partial(decode_p.bind, codec=self, shape=shape, dtype=dtype)
-        return on_each_device(decode, (encoded.rows, *after), split, results)
+        again = () if earlier is None else (earlier,)
+        decode = functools.partial(
+            decode_p.bind,
+            codec=self,
+            shape=block_shape(split, encoded.shape),
+            dtype=dtype,
+            ties=Ties(len(after), len(ahead), bool(again)),
+        )
+        operands = (encoded.rows, *after, *ahead, *again)
+        return on_each_device(decode, operands, split, split and split.spec)
 
     def _accepted(self) -> str:
         names = ("bool", "int8", "uint8", "int32", "bfloat16", "float16", "float32")
         return ", ".join(n for n in names if self.accepts(jnp.dtype(n)))
-
-
-def _encode_abstract(x: Any, *, codec: AbstractCodec) -> Any:
-    return compat.encoded_aval(x, codec.encoded_shape(x.shape, x.dtype), jnp.uint8)
-
-
-def _encode_reference(x: Any, *, codec: AbstractCodec) -> Any:
-    shape = codec.encoded_shape(x.shape, x.dtype)
-    if math.prod(shape) == 0:
-        return jnp.zeros(shape, jnp.uint8)
-    return codec.encode_reference(x)
-
-
-def _encode_on_cpu(x: Any, *, codec: AbstractCodec) -> Any:
-    kernel = codec.encode_kernel(x.dtype)
-    if kernel is None or not _kernels.has_cpu_kernels():
-        return _encode_reference(x, codec=codec)
-    return _encode_natively(x, codec, kernel)
-
-
-def _encode_on_cuda(x: Any, *, codec: AbstractCodec) -> Any:
-    kernel = codec.encode_kernel(x.dtype)
-    if kernel is None or not _kernels.has_cuda_kernel(kernel.target):
-        return _encode_reference(x, codec=codec)
-    return _encode_natively(x, codec, kernel)
-
-
-def _encode_natively(x: Any, codec: AbstractCodec, kernel: Kernel) -> Any:
-    if math.prod(codec.encoded_shape(x.shape, x.dtype)) == 0:
-        return _encode_reference(x, codec=codec)
-
-    def call(x):
-        shape = codec.encoded_shape(x.shape, x.dtype)
-        result = jax.ShapeDtypeStruct(shape, jnp.uint8)
-        attributes = dict(kernel.attributes)
-        return _kernels.call_target(kernel.target, result, (x,), attributes)
-
-    return split_by_rows(call, (x,), 1) if codec.has_rows(x.shape) else call(x)
-
-
-def merged_shape(shape: tuple[int, ...], mapped: int) -> tuple[int, ...]:
-    """The shape of `mapped` arrays of `shape` as one array with all their rows."""
-    if len(shape) < 2:
-        return (mapped, math.prod(shape))
-    return (mapped * shape[0], *shape[1:])
-
-
-def _encode_batch(operands: Any, axes: Any, *, codec: AbstractCodec) -> Any:
-    x = move_to_front(operands[0], axes[0])
-    mapped, shape = x.shape[0], x.shape[1:]
-    if not codec.merges_rows(shape):
-        return jax.vmap(lambda one: _encode_reference(one, codec=codec))(x), 0
-    rows = encode_p.bind(x.reshape(merged_shape(shape, mapped)), codec=codec)
-    return rows.reshape(mapped, *codec.encoded_shape(shape, x.dtype)), 0
-
-
-def _encode_jvp(primals: Any, tangents: Any, *, codec: AbstractCodec) -> Any:
-    if has_derivative(tangents[0]) and not codec.keeps_decision:
-        refuse_second_order(codec)
-    rows = encode_p.bind(*primals, codec=codec)
-    return rows, zero_tangent(rows)
-
-
-def _decode_abstract(rows: Any, *after: Any, codec: Any, shape: Any, dtype: Any) -> Any:
-    del after, codec
-    return compat.encoded_aval(rows, shape, dtype)
-
-
-def _decode_reference(
-    rows: Any, *after: Any, codec: Any, shape: Any, dtype: Any
-) -> Any:
-    if math.prod(shape) == 0:
-        return jnp.zeros(shape, dtype)
-    return codec.decode_reference(wait_for(rows, after), shape, dtype)
-
-
-def _decode_on_cpu(rows: Any, *after: Any, codec: Any, shape: Any, dtype: Any) -> Any:
-    kernel = codec.decode_kernel(dtype)
-    if kernel is None or not _kernels.has_cpu_kernels():
-        return _decode_reference(rows, *after, codec=codec, shape=shape, dtype=dtype)
-    return _decode_natively((rows, *after), codec, shape, dtype, kernel)
-
-
-def _decode_on_cuda(rows: Any, *after: Any, codec: Any, shape: Any, dtype: Any) -> Any:
-    kernel = codec.decode_kernel(dtype)
-    # In a backward pass (it has something to wait for) XLA fuses jnp code into the
-    # consumers, and the dense array never exists: docs/design/cuda.md has the figures.
-    if after or kernel is None or not _kernels.has_cuda_kernel(kernel.target):
-        return _decode_reference(rows, *after, codec=codec, shape=shape, dtype=dtype)
-    return _decode_natively((rows,), codec, shape, dtype, kernel)
-
-
-def _decode_natively(
-    operands: Any, codec: AbstractCodec, shape: Any, dtype: Any, kernel: Kernel
-) -> Any:
-    if math.prod(shape) == 0:
-        return jnp.zeros(shape, dtype)
-    has_rows = codec.has_rows(shape)
-
-    def call(rows, *after):
-        local = (rows.shape[0], *shape[1:]) if has_rows else shape
-        result = jax.ShapeDtypeStruct(local, dtype)
-        attributes = dict(kernel.attributes)
-        return _kernels.call_target(kernel.target, result, (rows, *after), attributes)
-
-    return split_by_rows(call, operands, 1) if has_rows else call(*operands)
-
-
-def _decode_batch(
-    operands: Any, axes: Any, *, codec: AbstractCodec, shape: Any, dtype: Any
-) -> Any:
-    rows, *after = operands
-    if axes[0] is None:
-        return decode_p.bind(rows, *after, codec=codec, shape=shape, dtype=dtype), None
-    rows = move_to_front(rows, axes[0])
-    mapped = rows.shape[0]
-    x = decode_p.bind(
-        rows.reshape(mapped * rows.shape[1], rows.shape[2]),
-        *after,
-        codec=codec,
-        shape=merged_shape(shape, mapped),
-        dtype=dtype,
-    )
-    return x.reshape(mapped, *shape), 0
-
-
-def _decode_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
-    if has_derivative(tangents[0]):
-        refuse_second_order(params["codec"])
-    x = decode_p.bind(*primals, **params)
-    return x, zero_tangent(x)
-
-
-encode_p = make_primitive(
-    "epmc_encode",
-    abstract=_encode_abstract,
-    reference=_encode_reference,
-    on_cpu=_encode_on_cpu,
-    on_cuda=_encode_on_cuda,
-    batch=_encode_batch,
-    jvp=_encode_jvp,
-    static_argnames=("codec",),
-)
-
-decode_p = make_primitive(
-    "epmc_decode",
-    abstract=_decode_abstract,
-    reference=_decode_reference,
-    on_cpu=_decode_on_cpu,
-    on_cuda=_decode_on_cuda,
-    batch=_decode_batch,
-    jvp=_decode_jvp,
-    static_argnames=("codec", "shape", "dtype"),
-)

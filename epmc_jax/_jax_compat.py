@@ -20,6 +20,7 @@ from jax.custom_derivatives import SymbolicZero as SymbolicZero
 from jax.experimental.custom_partitioning import (
     custom_partitioning as custom_partitioning,
 )
+from jax.experimental.scheduling_groups import xla_metadata_call
 from jax.extend.core import ClosedJaxpr as ClosedJaxpr
 from jax.extend.core import Jaxpr as Jaxpr
 from jax.extend.core import JaxprEqn as JaxprEqn
@@ -228,6 +229,17 @@ def result_avals(fun: Callable[..., Any], *avals: Any) -> list[Any]:
 def has_effects(eqn: JaxprEqn) -> bool:
     """True where `eqn` does more than its results say (naming a mesh axis is none)."""
     return any(not isinstance(e, NamedAxisEffect) for e in eqn.effects)
+
+
+def on_gpu_stream(fun: Callable[..., Any], stream: int) -> Callable[..., Any]:
+    """`fun` as a call that XLA starts on CUDA stream `stream` and awaits later.
+
+    What `compute_on` says of a stream, without what it says of memory: that is a call
+    which XLA does not know in a program for several devices (jax 0.10.2).
+    """
+    return xla_metadata_call(
+        fun, _xla_stream_annotation=str(stream), inlineable="false"
+    )
 
 
 def needs_devices_to_lower(primitive: Primitive) -> None:

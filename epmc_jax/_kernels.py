@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ import jax
 
 _CPU_LIBRARY = "_epmc_cpu.so"
 _CUDA_LIBRARY = "_epmc_cuda.so"
+
+# XLA's default is true: calls with a stream of their own become asynchronous.
+_STREAMS_FLAG = "--xla_gpu_experimental_stream_annotation"
 
 # The name of a target is also the name of its symbol in the library.
 _CPU_TARGETS = (
@@ -40,18 +44,21 @@ _CPU_TARGETS = (
     "epmc_sparse_fixed_rate_mask",
 )
 
-# What else there is runs as jnp code on GPUs, where XLA fuses it. The library has an
-# encoder of GroupQuant too: as a call it cost memory with 4 bits (docs/design/cuda.md),
-# so it is not registered, nor are those of Narrow and IntPack, and max-pool and its
-# gradient: not measured yet.
+# What else there is runs as jnp code on GPUs, where XLA fuses it: IntPack, max-pool and
+# its gradient are in the library too, but what they cost in memory is not measured yet.
 _CUDA_TARGETS = (
     "epmc_pin",
     "epmc_bit_mask_encode",
     "epmc_bit_mask_decode",
     "epmc_csr_encode",
     "epmc_csr_decode",
+    "epmc_group_quant_encode",
     "epmc_group_quant_decode",
+    "epmc_narrow_encode",
     "epmc_narrow_decode",
+    "epmc_sparse_fixed_rate_encode",
+    "epmc_sparse_fixed_rate_decode",
+    "epmc_sparse_fixed_rate_mask",
 )
 
 
@@ -63,6 +70,27 @@ def has_cpu_kernels() -> bool:
 def has_cuda_kernel(target: str) -> bool:
     """True if the CUDA library is there and has `target`; registers as for CPU."""
     return target in _CUDA_TARGETS and _register(_CUDA_LIBRARY, _CUDA_TARGETS, "CUDA")
+
+
+def runs_asynchronously(target: str | None) -> bool:
+    """True if calls of `target` may run beside the layers, on a CUDA stream of their
+    own."""
+    return target is not None and _has_streams() and has_cuda_kernel(target)
+
+
+@functools.cache
+def _has_streams() -> bool:
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    last = [f.partition("=")[2] for f in flags if f.startswith(_STREAMS_FLAG)][-1:]
+    if last and last[0].lower() in ("false", "0"):
+        warnings.warn(
+            f"XLA_FLAGS has {_STREAMS_FLAG}={last[0]}: encoding on GPUs is not hidden "
+            "behind the layers. Results and memory are the same. Remove the flag.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def register_kernels() -> list[str]:

@@ -10,7 +10,7 @@ from jax import lax
 from epmc_jax import _kernels
 from epmc_jax._jax_compat import ad
 from epmc_jax._partitioning import split_like_operand
-from epmc_jax._primitives import make_primitive, wait_for
+from epmc_jax._primitives import make_primitive
 
 
 def pin(x: jax.Array, *deps: jax.Array) -> jax.Array:
@@ -20,17 +20,22 @@ def pin(x: jax.Array, *deps: jax.Array) -> jax.Array:
     pass through to `x` alone. On CPU this is a call that XLA cannot see into, because
     XLA:CPU drops barriers before it schedules; elsewhere it is a barrier.
     """
-    return pin_p.bind(x, *deps)[0] if deps else x
+    return _bind(x, *deps)[0] if deps else x
 
 
-def pin_together(x: jax.Array, *deps: jax.Array) -> list[jax.Array]:
-    """`x` and `deps`, unchanged; `x` not before `deps` exist.
+def pin_on_cpu(x: jax.Array, *deps: jax.Array) -> jax.Array:
+    """`pin` on CPU; elsewhere `x` as it is."""
+    return _bind(x, *deps, has_barrier=False)[0] if deps else x
 
-    As `pin`, for results: XLA drops an operand of a barrier whose other users take it
-    in another layout, and a gradient that leaves the program has such a user. Behind
-    the barrier it is that user's operand.
+
+def barrier(x: jax.Array, *deps: jax.Array) -> list[jax.Array]:
+    """`x` and `deps`, unchanged; no result of it before all operands exist.
+
+    On CPU nothing happens. Elsewhere XLA drops an operand of a barrier whose other
+    readers take it in another layout, as a result of the program may be read: they are
+    to read what is returned.
     """
-    return pin_p.bind(x, *deps) if deps else [x]
+    return _bind(x, *deps, is_call=False) if deps else [x]
 
 
 def materialized(x: jax.Array) -> jax.Array:
@@ -39,21 +44,18 @@ def materialized(x: jax.Array) -> jax.Array:
     For an elementwise result that is encoded and then pinned: XLA:CPU would give each
     of the two readers an array of its own, computed twice. Elsewhere nothing happens.
     """
-    return pin_p.bind(x)[0]
+    return _bind(x)[0]
 
 
-def keep_apart(x: jax.Array, *deps: jax.Array) -> jax.Array:
-    """`pin` for what the CPU orders well by itself: there, `x` as it is.
-
-    Elsewhere it is a barrier: XLA:GPU makes what different parts of a program make of
-    `x` in one kernel, and too early for the later of them.
-    """
-    return apart_p.bind(x, *deps) if deps else x
+def _bind(x: Any, *deps: Any, is_call: bool = True, has_barrier: bool = True) -> Any:
+    return pin_p.bind(x, *deps, is_call=is_call, has_barrier=has_barrier)
 
 
-def _on_cpu(x: Any, *deps: Any) -> Any:
+def _on_cpu(x: Any, *deps: Any, is_call: bool, has_barrier: bool) -> Any:
+    if not is_call:
+        return x, *deps
     if not _kernels.has_cpu_kernels():
-        return _barrier(x, *deps)
+        return _elsewhere(x, *deps, is_call=is_call, has_barrier=has_barrier)
 
     def call(x, *deps):
         result = jax.ShapeDtypeStruct(x.shape, x.dtype)
@@ -62,58 +64,32 @@ def _on_cpu(x: Any, *deps: Any) -> Any:
     return split_like_operand(call, (x, *deps)), *deps
 
 
-def _barrier(x: Any, *deps: Any) -> Any:
-    return lax.optimization_barrier((x, *deps)) if deps else (x,)
+def _elsewhere(x: Any, *deps: Any, is_call: bool, has_barrier: bool) -> Any:
+    del is_call
+    return lax.optimization_barrier((x, *deps)) if has_barrier and deps else (x, *deps)
 
 
-def _batch(operands: Any, axes: Any) -> Any:
-    return pin_p.bind(*operands), axes
+def _batch(operands: Any, axes: Any, **params: Any) -> Any:
+    return pin_p.bind(*operands, **params), axes
 
 
-def _jvp(primals: Any, tangents: Any) -> Any:
-    return pin_p.bind(*primals), tangents
+def _jvp(primals: Any, tangents: Any, **params: Any) -> Any:
+    return pin_p.bind(*primals, **params), tangents
 
 
-def _transpose(cts: Any, *operands: Any) -> Any:
-    del operands
+def _transpose(cts: Any, *operands: Any, **params: Any) -> Any:
+    del operands, params
     return list(cts)
 
 
 pin_p = make_primitive(
     "epmc_pin",
-    abstract=lambda *operands: operands,
-    reference=_barrier,
+    abstract=lambda *operands, **params: operands,
+    reference=_elsewhere,
     on_cpu=_on_cpu,
     batch=_batch,
     jvp=_jvp,
+    static_argnames=("is_call", "has_barrier"),
     multiple_results=True,
 )
 ad.primitive_transposes[pin_p] = _transpose
-
-
-def _keep_apart(x: Any, *deps: Any) -> Any:
-    return wait_for(x, deps)
-
-
-def _batch_apart(operands: Any, axes: Any) -> Any:
-    return apart_p.bind(*operands), axes[0]
-
-
-def _jvp_apart(primals: Any, tangents: Any) -> Any:
-    return apart_p.bind(*primals), tangents[0]
-
-
-def _transpose_apart(ct: Any, x: Any, *deps: Any) -> Any:
-    del x
-    return [ct, *(None for _ in deps)]
-
-
-apart_p: Any = make_primitive(
-    "epmc_apart",
-    abstract=lambda x, *deps: x,
-    reference=_keep_apart,
-    on_cpu=lambda x, *deps: x,
-    batch=_batch_apart,
-    jvp=_jvp_apart,
-)
-ad.primitive_transposes[apart_p] = _transpose_apart

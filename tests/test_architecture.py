@@ -9,14 +9,14 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "epmc_jax"
 
 # Each layer may import what stands before it, and what stands with it.
 LAYERS = (
-    {"_types", "_jax_compat"},
+    {"_types", "_jax_compat", "_hlo"},
     {"_kernels", "_partitioning"},
-    {"_forward_mode", "_primitives", "_codec", "_ordering"},
+    {"_forward_mode", "_primitives", "_coding", "_codec", "_ordering", "_lagging"},
     {"codecs"},
     {"policy", "policies"},
     {"passes"},
     {"transform"},
-    {"exporting", "report", "planning"},
+    {"exporting", "report", "planning", "_liveness", "lanes", "scheduling"},
     {"flax"},
     {"compressing"},
     {"__init__"},

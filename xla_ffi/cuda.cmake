@@ -6,7 +6,7 @@ set(EPMC_CUDA_ARCHITECTURES "80-real;90-real;100-real;120" CACHE STRING
     "GPU architectures; the last is also kept as PTX, for newer GPUs")
 option(EPMC_EMULATOR "Build the CUDA kernels for the CPU (tests only)" OFF)
 
-set(EPMC_CUDA_CODECS bit_mask csr group_quant int_pack narrow pool_index)
+set(EPMC_CUDA_CODECS bit_mask csr group_quant int_pack narrow pool_index sparse_fixed_rate)
 set(epmc_cuda_sources ffi/pin_ffi_cuda.cc)
 foreach(codec IN LISTS EPMC_CUDA_CODECS)
   list(APPEND epmc_cuda_kernels ${codec}/${codec}_cuda.cu)
@@ -44,7 +44,8 @@ if(EPMC_EMULATOR)
   endfunction()
   foreach(codec IN LISTS EPMC_CUDA_CODECS)
     epmc_emulated_test(${codec}_emulated_test ${codec}/${codec}_emulated_test.cc
-      ${codec}/${codec}_cpu.cc common/isa.cc ${CMAKE_CURRENT_BINARY_DIR}/${codec}_cuda_emulated.cc)
+      ${codec}/${codec}_cpu.cc ${EPMC_CALLED_BY_${codec}} common/isa.cc
+      ${CMAKE_CURRENT_BINARY_DIR}/${codec}_cuda_emulated.cc)
   endforeach()
   epmc_emulated_test(planted_bugs emulator/planted_bugs.cc)
 endif()

@@ -36,6 +36,7 @@ class Csr(AbstractCodec):
     """
 
     exact: ClassVar[bool] = False
+    decode_fuses: ClassVar[bool] = False
 
     capacity: float
 

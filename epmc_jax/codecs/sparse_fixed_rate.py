@@ -88,6 +88,7 @@ class SparseFixedRate(AbstractCodec):
 
     exact: ClassVar[bool] = False
     preserves_zero: ClassVar[bool] = True
+    decode_fuses: ClassVar[bool] = False
 
     rate: float = 4.125
     group_size: int = 512
@@ -293,6 +294,7 @@ class SparseMask(AbstractCodec):
     """
 
     keeps_decision: ClassVar[bool] = True
+    decode_fuses: ClassVar[bool] = False
 
     encoded: SparseFixedRate
     value_bits: int

@@ -40,6 +40,10 @@ _CONTRACTIONS = frozenset(
     dynamic_update_slice fft gather ragged_dot_general reduce_sum reduce_window_sum
     scaled_dot scatter-add triangular_solve""".split()
 )
+_LONG = frozenset(
+    """cond conv_general_dilated custom_vjp_call dot_general ffi_call pallas_call
+    ragged_dot_general scaled_dot scan shard_map while""".split()
+)
 # Between devices: as smooth as a sum or a copy, but never repeated.
 _BETWEEN_DEVICES = frozenset(
     """all_gather all_gather_invariant all_to_all ppermute psum psum_invariant
@@ -93,6 +97,11 @@ def is_reduction(op: Op) -> bool:
     return (
         op.name.startswith("reduce_") and op.name != "reduce_precision" and not window
     )
+
+
+def takes_long(op: Op) -> bool:
+    """True where another kernel can hide beside `op`: matrix products, loops, calls."""
+    return op.name in _LONG
 
 
 def is_continuous(op: Op) -> bool:

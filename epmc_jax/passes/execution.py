@@ -9,6 +9,7 @@ parameter gradients.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +17,11 @@ import jax.numpy as jnp
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax._codec import Encoded
-from epmc_jax._ordering import keep_apart, materialized, pin, pin_together
+from epmc_jax._lagging import materialized_for, pin_encoded
+from epmc_jax._ordering import barrier, materialized, pin, pin_on_cpu
 from epmc_jax._partitioning import on_each_device, typed_sharding
 from epmc_jax.codecs import BitMask, Raw, relu_gradient
-from epmc_jax.passes.exactness import is_cheap, is_reduction
+from epmc_jax.passes.exactness import is_cheap, is_reduction, takes_long
 from epmc_jax.passes.pins import pins_of
 from epmc_jax.passes.program import Constant, Op, Value, is_float, live_ops
 from epmc_jax.passes.selection import Selection, Stored
@@ -48,8 +50,10 @@ def run_forward(selection: Selection, arrays: Sequence[Any]) -> tuple[list, list
     for op in live_ops(program.forward, wanted):
         outs = op.call(*(_read(env, x) for x in op.inputs))
         env.update(zip(op.outputs, outs, strict=True))
+        if takes_long(op):
+            encoder.layer += 1
         for value in op.outputs:
-            encoder.encode(value, carries=not is_cheap(op))
+            encoder.encode(value, op)
     outputs = [_read(env, x) for x in program.outputs]
     return outputs, [encoder.saved[s] for s in selection.stored], kept
 
@@ -59,37 +63,84 @@ def _read(env: dict[Value, Any], x: Value | Constant) -> Any:
 
 
 class _Encoder:
-    """Encodes values as they appear, and ties what follows to the encoded bytes."""
+    """Encodes values as they appear, and ties what follows to the encoded bytes.
+
+    What encodes between the layers is waited for at once, what encodes beside them
+    `lag` layers later. Which of the two a codec does depends on the platform: the
+    program has the ties of both, and each platform takes its own (`pin_encoded`).
+    """
 
     def __init__(self, selection: Selection, env: dict[Value, Any]):
         self.env = env
+        self.lag = selection.lag
+        self.prefetch = selection.prefetch
+        self.layer = 0
         self.saved: dict[Stored, Any] = {}
-        self.untied: list[Any] = []
+        self.untied: list[tuple[Any, str | None]] = []
+        self.lagging: list[_Lagging] = []
         self.pinned_later = pins_of(selection).once
         self.by_source: dict[Value, list[Stored]] = {}
         for stored in selection.stored:
             self.by_source.setdefault(stored.source, []).append(stored)
 
-    def encode(self, value: Value, carries: bool = False) -> None:
-        """Encodes what is stored of `value`; `carries`: it may hold the ties of
-        others."""
+    def encode(self, value: Value, op: Op | None = None) -> None:
+        """Encodes what is stored of `value`, which `op` made; None: an argument."""
         to_store = self.by_source.get(value, ())
+        carries = op is not None and not is_cheap(op)
         encodes = any(not isinstance(s.codec, Raw) for s in to_store)
         array = self.env[value]
         if not carries and (encodes or value in self.pinned_later):
             array = materialized(array)
+        for target in filter(None, map(self._target, to_store)):
+            array = materialized_for(array, target)
         for stored in to_store:
-            if isinstance(stored.codec, Raw):
-                self.saved[stored] = array
-            else:
-                self.saved[stored] = rows = stored.codec.encode(array).rows
-                self.untied.append(rows)
+            self.saved[stored] = self._saved(stored, array)
+        if is_float(value) and (carries or encodes):
+            array = self._tied(array, ends_layer=op is not None and takes_long(op))
         # Every later reader takes the pinned array, so that it is the last reader of
         # the one before and shares its memory.
-        if (carries or encodes) and self.untied and is_float(value):
-            array = pin(array, *self.untied)
-            self.untied = []
         self.env[value] = array
+
+    def _target(self, stored: Stored) -> str | None:
+        """The kernel that may encode `stored` beside the layers."""
+        dtype = stored.source.dtype
+        kernel = stored.codec.encode_kernel(dtype) if self.lag else None
+        return kernel.target if kernel else None
+
+    def _saved(self, stored: Stored, array: Any) -> Any:
+        if isinstance(stored.codec, Raw):
+            return array
+        rows = stored.codec.encode(array, lags=self.lag > 0).rows
+        target = self._target(stored)
+        self.untied.append((rows, target))
+        if target:
+            self.lagging.append(_Lagging(stored, target, self.layer + self.lag))
+        return rows
+
+    def _tied(self, array: Any, *, ends_layer: bool) -> Any:
+        array, *_ = pin_encoded(array, self.untied, lags=False)
+        self.untied = []
+        if not ends_layer:
+            return array
+        due = [late for late in self.lagging if late.layer <= self.layer]
+        self.lagging = [late for late in self.lagging if late.layer > self.layer]
+        encoded = [(self.saved[late.stored], late.target) for late in due]
+        array, *rows = pin_encoded(array, encoded, lags=True)
+        for late, pinned in zip(due, rows, strict=True):
+            # A decode beside the layers starts late if only it reads what is behind
+            # the barrier (`materialized_for`): it takes the bytes as they are.
+            if late.stored.codec.keeps_decision or not self.prefetch:
+                self.saved[late.stored] = pinned
+        return array
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lagging:
+    """An encode that is not waited for before the end of `layer`."""
+
+    stored: Stored
+    target: str
+    layer: int
 
 
 def run_backward(
@@ -115,14 +166,16 @@ class _Backward:
         self.pins = pins_of(selection)
         self.env: dict[Value, Any] = {}
         self.decoded: dict[Value, Any] = {}
-        self.tie: tuple[Any, ...] = ()
+        self.ties: list[Any] = []
         self.untied_gradients: list[Value] = []
+        self.unpinned_gradients: list[Value] = []
+        self.prefetched: dict[Value, tuple[Any, int]] = {}
 
     def run(self, cotangents: Sequence[Any]) -> list[Any]:
         program = self.selection.program
         self.env.update(zip(program.cotangents, cotangents, strict=True))
         arrays = [ct for ct in cotangents if ct is not ZERO]
-        self.tie = tuple(sorted(arrays, key=jnp.size)[-1:])
+        self.ties = sorted(arrays, key=jnp.size)[-1:]
         leads_on = values_read_before_residuals(self.selection)
         for op in gradients_first(program.backward, leads_on, set(program.cotangents)):
             self._run_op(op, leads_on)
@@ -141,10 +194,11 @@ class _Backward:
         self.env.update(zip(op.outputs, self._call(op), strict=True))
         if is_cheap(op):
             return
-        self.untied_gradients += [v for v in op.outputs if v not in leads_on]
+        gradients = [v for v in op.outputs if v not in leads_on]
+        self.untied_gradients += gradients
+        self.unpinned_gradients += gradients
         if ends_layer and leading:
-            self.tie = (self.env[leading[-1]],)
-            self.decoded.clear()
+            self._end_layer(leading[-1])
 
     def _call(self, op: Op) -> list[Any]:
         if op.name == "relu_gradient":
@@ -157,7 +211,8 @@ class _Backward:
         return op.call(*(self._input(x) for x in op.inputs))
 
     def _take_gradients_before(self, op: Op) -> None:
-        """`op` leads out of a layer: the layer's gradients come before it."""
+        """`op` leads out of a layer: not on CPU, the layer's gradients come before
+        it."""
         cotangents = [
             v for v in op.values if not self._is_residual(v) and self.env[v] is not ZERO
         ]
@@ -165,9 +220,17 @@ class _Backward:
             return
         largest = max(cotangents, key=lambda v: v.nbytes)
         tied = [largest, *self.untied_gradients]
-        pinned = pin_together(*(self.env[v] for v in tied))
-        self.env.update(zip(tied, pinned, strict=True))
+        self.env.update(zip(tied, barrier(*(self.env[v] for v in tied)), strict=True))
         self.untied_gradients = []
+
+    def _end_layer(self, leading: Value) -> None:
+        """`leading` left a layer: on CPU, the layer's gradients come before its
+        readers."""
+        gradients = (self.env[v] for v in self.unpinned_gradients)
+        self.env[leading] = pin_on_cpu(self.env[leading], *gradients)
+        self.unpinned_gradients = []
+        self.ties.append(self.env[leading])
+        self.decoded.clear()
 
     def _is_residual(self, value: Value) -> bool:
         return (
@@ -220,7 +283,7 @@ class _Backward:
             # XLA would find the same operation in the forward pass, keep its result
             # instead of this one, and with it the memory.
             largest = max(range(len(inputs)), key=lambda i: jnp.size(inputs[i]))
-            inputs[largest] = pin(inputs[largest], *self.tie)
+            inputs[largest] = pin(inputs[largest], *self.ties[-1:])
         self.decoded.update(zip(op.outputs, op.call(*inputs), strict=True))
 
     def _decode_mask(self, mask: Value) -> None:
@@ -231,23 +294,37 @@ class _Backward:
         encoded = Encoded(
             self.saved[array], codec, mask.shape, mask.dtype, typed_sharding(mask.aval)
         )
-        self.decoded[mask] = codec.decode(encoded, after=self.tie)
+        self.decoded[mask] = codec.decode(encoded, after=self.ties[-1:])
 
     def _decode(self, stored: Stored) -> None:
         saved, value = self.saved[stored.value], stored.value
         if not isinstance(stored.codec, Raw):
             split = typed_sharding(value.aval)
             encoded = Encoded(saved, stored.codec, value.shape, value.dtype, split)
-            self.decoded[value] = stored.codec.decode(encoded, after=self.tie)
+            self.decoded[value] = self._decoded(encoded, value)
         elif not is_float(value):
             self.at_hand[value] = saved
         elif value in self.pins.apart:
-            self.at_hand[value] = keep_apart(saved, *self.tie)
+            self.at_hand[value] = barrier(saved, *self.ties[-1:])[0]
         elif value in self.pins.each_layer:
-            self.decoded[value] = pin(saved, *self.tie)
+            self.decoded[value] = pin(saved, *self.ties[-1:])
         else:
             # Alive anyway: one pin, at its first use, serves every layer.
-            self.at_hand[value] = pin(saved, *self.tie)
+            self.at_hand[value] = pin(saved, *self.ties[-1:])
+
+    def _decoded(self, encoded: Encoded, value: Value) -> Any:
+        now, lag = self.ties[-1:], self.selection.lag
+        if not self.selection.prefetch:
+            return encoded.decode(after=now)
+        # Where decodes run beside the layers, the next one would start while this array
+        # is in use.
+        earlier, layer = self.prefetched.get(value, (None, 0))
+        if len(self.ties) - layer > lag:
+            earlier = None
+        ahead = self.ties[:-lag][-1:] or self.ties[:1]
+        array = encoded.codec.decode(encoded, after=now, ahead=ahead, earlier=earlier)
+        self.prefetched[value] = array, len(self.ties)
+        return array
 
 
 def values_read_before_residuals(selection: Selection) -> set[Value]:

@@ -81,7 +81,8 @@ class Stored:
 class Selection:
     """The stored values, and the operations that recompute all else from them.
 
-    `masks`: `{mask: y}`, masks `y > 0` that the encoded bytes of `y` tell.
+    `masks`: `{mask: y}`, masks `y > 0` that the encoded bytes of `y` tell. `lag`,
+    `prefetch`: of the policy.
     """
 
     program: Program
@@ -90,6 +91,11 @@ class Selection:
     recompute: dict[Value, Op]
     masks: dict[Value, Value]
     notes: list[str]
+    lag: int = 0
+    prefetch: bool = False
+
+
+_ORDERS = frozenset({"reshape", "squeeze", "transpose"})
 
 
 class _Selector:
@@ -276,10 +282,36 @@ def _lossless_ancestry(selector: _Selector, values: Sequence[Value]) -> bool:
     return True
 
 
+def _before_moves(selector: _Selector, value: Value) -> Value:
+    """The array whose elements `value` has in another order; else `value`.
+
+    As it was made, an array is in memory; in another order XLA may have it inside
+    its consumers alone, and a call needs a copy of its own.
+    """
+    source = value
+    while (op := selector.made_by.get(source)) is not None and op.name in _ORDERS:
+        if (
+            not (is_float(source) and selector.may_repeat(op))
+            or op in selector.chain_ends
+        ):
+            break
+        source = op.values[0]
+    if source in selector.free or source is value:
+        return value
+    codecs = [selector.codec(v)[0] for v in (source, value)]
+    is_alike = type(codecs[0]) is type(codecs[1])
+    sizes = [
+        c.encoded_nbytes(v.shape, v.dtype)
+        for c, v in zip(codecs, (source, value), strict=True)
+    ]
+    return source if is_alike and sizes[0] <= sizes[1] else value
+
+
 def _finish(
     selector: _Selector, targets: Sequence[Value], chosen: set[Value]
 ) -> Selection:
     """Keeps what the targets really need, and notes how the rest is recomputed."""
+    chosen = {_before_moves(selector, value) for value in chosen}
     told_by = masks_told_by(
         filter(selector.tells_mask, chosen), chosen, selector.made_by
     )
@@ -315,6 +347,8 @@ def _finish(
         recompute={v: op for v, op in recompute.items() if v not in used},
         masks=masks,
         notes=_notes(selector),
+        lag=selector.policy.lag,
+        prefetch=selector.policy.prefetch,
     )
 
 

@@ -20,6 +20,7 @@ CODECS = (
     "int_pack",
     "narrow",
     "pool_index",
+    "sparse_fixed_rate",
 )
 # Those with `_races` behind are built with ThreadSanitizer.
 TESTS = ("planted_bugs", *(f"{codec}_emulated_test" for codec in CODECS))
@@ -38,6 +39,9 @@ TARGETS = (
     "epmc_narrow_encode",
     "epmc_narrow_decode",
     "epmc_pool_gradient",
+    "epmc_sparse_fixed_rate_encode",
+    "epmc_sparse_fixed_rate_decode",
+    "epmc_sparse_fixed_rate_mask",
 )
 
 

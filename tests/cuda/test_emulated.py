@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from epmc_jax.codecs import BitMask, Csr, GroupQuant, IntPack, Narrow, _pooling
+from epmc_jax.codecs import (
+    BitMask,
+    Csr,
+    GroupQuant,
+    IntPack,
+    Narrow,
+    SparseFixedRate,
+    _pooling,
+)
 from tests.cases import POOLS
 from tests.cuda.conftest import CODECS as KERNEL_FOLDERS
 
@@ -25,6 +33,9 @@ CODECS = (
     Narrow(dtype="bfloat16"),
     Narrow(dtype="float8_e4m3fn"),
     Narrow(dtype="float8_e5m2", group_size=1024),
+    SparseFixedRate(),
+    SparseFixedRate(rate=2, group_size=128, rounding="stochastic", seed=9),
+    SparseFixedRate(rate=16, group_size=64),
 )
 CASES = (
     ("float32", (3, 1000), FORWARD),
@@ -73,6 +84,18 @@ def test_booleans(emulator):
     result = jax.ShapeDtypeStruct(expected.shape, jnp.uint8)
     rows = _call(BitMask().encode_kernel(x.dtype), result, x)
     np.testing.assert_array_equal(rows, expected)
+
+
+@pytest.mark.parametrize("rate", [2, 4.125])
+@pytest.mark.parametrize(("dtype", "shape", "order"), CASES)
+def test_masks(emulator, rate, dtype, shape, order):
+    emulator.epmc_emulator_set_order(order, 7)
+    x = jnp.maximum(_input(shape, dtype), 0)
+    codec = SparseFixedRate(rate=rate)
+    kernel = codec.mask_codec(x.dtype).decode_kernel(jnp.dtype("bool"))
+    rows = codec.encode_reference(x)
+    mask = _call(kernel, jax.ShapeDtypeStruct(shape, jnp.bool_), rows, jnp.ones(3))
+    np.testing.assert_array_equal(mask, x > 0)
 
 
 @pytest.mark.parametrize("order", [FORWARD, REVERSE, RANDOM])

@@ -5,7 +5,16 @@ import jax.numpy as jnp
 import pytest
 
 from epmc_jax import _kernels
-from epmc_jax.codecs import BitMask, Csr, GroupQuant, IntPack, Narrow, max_pool
+from epmc_jax._codec import Encoded
+from epmc_jax.codecs import (
+    BitMask,
+    Csr,
+    GroupQuant,
+    IntPack,
+    Narrow,
+    SparseFixedRate,
+    max_pool,
+)
 from tests.cases import HALVES
 
 X = jax.ShapeDtypeStruct((4, 512), jnp.float32)
@@ -29,10 +38,14 @@ def test_encoding_is_a_call(has_library):
     assert ("epmc_bit_mask_encode" in text) == has_library
 
 
-def test_group_quant_encodes_as_jnp(has_library):
-    """Its kernel is there, but a call costs memory that fused code does not."""
+def test_group_quant_encodes_by_a_call(has_library):
     text = _lowered(lambda x: GroupQuant(bit_width=4).encode(x).rows, X)
-    assert "epmc_group_quant_encode" not in text
+    assert ("epmc_group_quant_encode" in text) == has_library
+
+
+def test_narrow_encodes_by_a_call(has_library):
+    text = _lowered(lambda x: Narrow(dtype="float8_e5m2").encode(x).rows, X)
+    assert ("epmc_narrow_encode" in text) == has_library
 
 
 def test_decoding_is_a_call_where_nothing_can_be_fused(has_library):
@@ -48,13 +61,38 @@ def test_decoding_in_a_backward_pass_is_fused(has_library):
     assert "optimization_barrier" in text
 
 
+@pytest.mark.parametrize(
+    ("codec", "target"),
+    [
+        (SparseFixedRate(), "epmc_sparse_fixed_rate_decode"),
+        (SparseFixedRate().mask_codec("float32"), "epmc_sparse_fixed_rate_mask"),
+        (Csr(capacity=0.5), "epmc_csr_decode"),
+    ],
+    ids=["values", "mask", "csr"],
+)
+def test_what_does_not_fuse_is_a_call_there_too(has_library, codec, target):
+    nbytes = codec.row_nbytes(512, X.dtype)
+    encoded = Encoded(
+        jax.ShapeDtypeStruct((4, nbytes), jnp.uint8),
+        codec,
+        X.shape,
+        codec.decoded_dtype(X.dtype),
+    )
+    text = _lowered(lambda e, ct: e.decode(after=(ct,)) * ct, encoded, X)
+    assert (target in text) == has_library
+    assert "optimization_barrier" in text
+
+
+def test_encoding_sparse_values_is_a_call(has_library):
+    text = _lowered(lambda x: SparseFixedRate().encode(x).rows, X)
+    assert ("epmc_sparse_fixed_rate_encode" in text) == has_library
+
+
 def test_what_is_not_registered_runs_as_jnp(has_library):
     """The kernels are there, but whether a call costs memory has not been measured."""
     x = jax.ShapeDtypeStruct((4, 512), jnp.int32)
     text = _lowered(lambda x: IntPack(num_values=5).encode(x).rows, x)
     assert "epmc_int_pack" not in text
-    text = _lowered(lambda x: Narrow(dtype="float8_e5m2").encode(x).rows, X)
-    assert "epmc_narrow" not in text
     x = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.float32)
     assert "epmc_max_pool" not in _lowered(lambda x: max_pool(HALVES, x), x)
 

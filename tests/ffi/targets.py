@@ -49,7 +49,7 @@ class Target:
         return [*self.operands, *self.results]
 
 
-def _codec(codec, dtype, wrong, decoded=None, has_cuda=True):
+def _codec(codec, dtype, wrong, decoded=None):
     """The encoder and the decoder of `codec`."""
     x = array((ROWS, ELEMENTS), dtype)
     rows = array(codec.encoded_shape(x.shape, x.dtype), np.uint8)
@@ -67,7 +67,6 @@ def _codec(codec, dtype, wrong, decoded=None, has_cuda=True):
             dict(kernel.attributes),
             place,
             {name: wrong[name] for name in kernel.attributes if name in wrong},
-            has_cuda,
         )
         for kernel, operands, results, place in both
     ]
@@ -107,7 +106,7 @@ def _sparse_mask():
     rows = array(codec.encoded_shape(mask.shape, dtype), np.uint8)
     wrong = {**_SPARSE_WRONG, "value_bits": (-1, 0, 8, 64, *HUGE)}
     attributes = dict(kernel.attributes)
-    return Target(kernel.target, (rows,), (mask,), attributes, 0, wrong, has_cuda=False)
+    return Target(kernel.target, (rows,), (mask,), attributes, 0, wrong)
 
 
 TARGETS = [
@@ -136,7 +135,6 @@ TARGETS = [
         SparseFixedRate(),
         "float32",
         {**_SPARSE_WRONG, "seed": (-1, 2**32, *HUGE)},
-        has_cuda=False,
     ),
     _sparse_mask(),
 ]

@@ -2,6 +2,7 @@
 // traffic that this costs.
 #include "xla_ffi/bit_mask/bit_mask.h"
 #include "xla_ffi/bit_mask/kernels_cuda.h"
+#include "xla_ffi/common/cuda_bits.h"
 #include "xla_ffi/common/cuda_memory.h"
 
 namespace epmc::bit_mask {
@@ -36,9 +37,6 @@ __device__ __forceinline__ TilePlace PlaceOf(uint32_t tile, Tiles tiles) {
   return {row, static_cast<int64_t>(tile - row * tiles.per_row) * kTileWords};
 }
 
-// Load j of lane l covers elements (32 * j + l) * kElements ... of the tile, so the loads
-// of a warp touch each sector once. The mask bits of a load are a field of kElements bits;
-// word w of the tile is 32 / kElements neighbouring lanes' fields of load w / kElements.
 template <typename T>
 __global__ void __launch_bounds__(kBlockThreads)
     EncodeKernel(const T* __restrict__ x, uint8_t* __restrict__ rows, int64_t row_elements,
@@ -62,23 +60,11 @@ __global__ void __launch_bounds__(kBlockThreads)
   for (int i = 0; i < kBlock; ++i) {
     fields |= IsSet(loaded[i / kElements].elements[i % kElements]) << i;
   }
-  uint32_t word = 0;
-#pragma unroll
-  for (int i = 0; i < kLoads; ++i) {
-    const uint32_t other = __shfl_sync(kAllLanes, fields, lane % kElements * kLoads + i);
-    const uint32_t field = other >> (lane / kElements * kElements) & ((1u << kElements) - 1);
-    word |= field << (i * kElements);
-  }
+  const uint32_t word = WordOfLane<kElements>(fields, lane);
   // Words up to the end of the row, padding included: there, all elements were zero.
   const int64_t row_nbytes = RowNbytes(row_elements);
   if (at.word + lane >= row_nbytes / 4) return;
   reinterpret_cast<uint32_t*>(rows + at.row * row_nbytes)[at.word + lane] = word;
-}
-
-// Bit i of `bits` to byte i, as 0 or 1: the multiplication puts copies of the four bits at
-// distance 7, so that bit i is also at 8 * i.
-__device__ __forceinline__ uint32_t BytesOfBits(uint32_t bits) {
-  return (bits & 15u) * 0x00204081u & 0x01010101u;
 }
 
 __global__ void __launch_bounds__(kBlockThreads)

@@ -1,4 +1,4 @@
-// AVX2 registers: loads and stores of elements, and the masks that bits of a word stand for.
+// AVX2 registers: loads and stores, masks from the bits of a word, conversions.
 #ifndef EPMC_COMMON_AVX2_H_
 #define EPMC_COMMON_AVX2_H_
 
@@ -16,18 +16,21 @@ EPMC_AVX2 inline __m256i Load(const void* x) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(x));
 }
 
+EPMC_AVX2 inline __m128i LoadHalves(const void* x) {
+  return _mm_loadu_si128(static_cast<const __m128i*>(x));
+}
+
 // 8 elements as floats. A bfloat16 is the upper half of one.
 EPMC_AVX2 inline __m256 LoadFloats(const F32* x) {
   return _mm256_loadu_ps(reinterpret_cast<const float*>(x));
 }
 
 EPMC_AVX2 inline __m256 LoadFloats(const Bf16* x) {
-  const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(LoadHalves(x)), 16));
 }
 
 EPMC_AVX2 inline __m256 LoadFloats(const F16* x) {
-  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+  return _mm256_cvtph_ps(LoadHalves(x));
 }
 
 // FromFloat of bfloat16, 32 bits each.

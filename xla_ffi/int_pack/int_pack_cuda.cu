@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "xla_ffi/common/cuda_bits.h"
 #include "xla_ffi/common/cuda_memory.h"
 #include "xla_ffi/int_pack/int_pack.h"
 #include "xla_ffi/int_pack/kernels_cuda.h"
@@ -83,22 +84,6 @@ __device__ __forceinline__ uint32_t FieldsOf(const Words* loaded, int plane) {
   return fields;
 }
 
-// Load j of lane l covers elements (32 * j + l) * kElements ... of the tile, so the loads
-// of a warp touch each sector once. `fields` has kElements bits per load: lane b gets the
-// word of block b, 32 / kElements neighbouring lanes' fields of load b / kElements.
-template <typename T, int kLoads>
-__device__ __forceinline__ uint32_t WordOfLane(uint32_t fields, int lane) {
-  constexpr int kElements = Vector<T>::kElements;
-  uint32_t word = 0;
-#pragma unroll
-  for (int i = 0; i < kLoads; ++i) {
-    const uint32_t other = __shfl_sync(kAllLanes, fields, lane % kElements * kLoads + i);
-    const uint32_t field = other >> (lane / kElements * kElements) & ((1u << kElements) - 1);
-    word |= field << (i * kElements);
-  }
-  return word;
-}
-
 template <typename T, int kPlanes>
 __global__ void __launch_bounds__(kBlockThreads)
     EncodeKernel(const T* __restrict__ x, uint8_t* __restrict__ rows, int64_t row_elements,
@@ -125,7 +110,7 @@ __global__ void __launch_bounds__(kBlockThreads)
     // An element has no bits above its own: there, a word of memory has its neighbour's.
     const bool has_plane = plane < 8 * static_cast<int>(sizeof(T));
     const uint32_t fields = has_plane ? FieldsOf<T, kLoads>(loaded, plane) : 0;
-    words[lane * bit_width + plane] = WordOfLane<T, kLoads>(fields, lane);
+    words[lane * bit_width + plane] = WordOfLane<kElements>(fields, lane);
   }
   __syncwarp();
   // Up to the end of the row, padding included: there, all elements were zero.

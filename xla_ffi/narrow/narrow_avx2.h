@@ -16,13 +16,10 @@ namespace epmc::narrow::avx2 {
 
 using epmc::avx2::BfloatBits;
 using epmc::avx2::LoadFloats;
+using epmc::avx2::LoadHalves;
 using epmc::avx2::StoreLine;
 
 EPMC_AVX2 inline __m256i LoadBits(const void* x) { return epmc::avx2::Load(x); }
-
-EPMC_AVX2 inline __m128i LoadHalves(const void* x) {
-  return _mm_loadu_si128(static_cast<const __m128i*>(x));
-}
 
 EPMC_AVX2 inline uint32_t LargestOf(__m256i x) {
   __m128i largest = _mm_max_epu32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));

@@ -126,8 +126,38 @@ void TestGradientOfAnyBits(FloatType type, const PoolShape& shape) {
   }
 }
 
+// Any bits of operands, so NaNs of all kinds, infinities and subnormal numbers: every
+// instruction set gives the same maxima and the same rows.
+template <typename T>
+void TestMaxPoolOfAnyBits(FloatType type, const PoolShape& shape) {
+  const int64_t pooled = PooledRowElements(shape);
+  const int64_t row_nbytes = int_pack::RowNbytes(pooled, BitWidth(shape));
+  std::vector<T> x(shape.batch * OperandElements(shape));
+  for (size_t i = 0; i < x.size(); ++i) {
+    // Every eighth number is a NaN or an infinity; many are equal.
+    uint32_t bits = Mix(static_cast<uint32_t>(i)) & (i % 3 == 0 ? 0xc000c000u : ~0u);
+    if (i % 8 == 5) bits |= sizeof(T) == 4 ? kExponentMask : 0x7f807f80u;
+    std::memcpy(&x[i], &bits, sizeof(T));
+  }
+  const int64_t units = shape.batch * NumBlocks(pooled);
+  std::vector<T> expected_y(shape.batch * pooled), y(expected_y.size());
+  std::vector<uint8_t> expected_rows(shape.batch * row_nbytes), rows(expected_rows.size(), 7);
+  const MaxPoolArgs expected{x.data(), expected_y.data(), expected_rows.data(), type, shape};
+  MaxPoolOnHost(expected, {0, units}, Isa::kBaseline);
+  for (Isa isa : RunnableIsas()) {
+    const MaxPoolArgs args{x.data(), y.data(), rows.data(), type, shape};
+    MaxPoolOnHost(args, {0, units / 3}, isa);
+    MaxPoolOnHost(args, {units / 3, units}, isa);
+    EPMC_CHECK(std::memcmp(y.data(), expected_y.data(), y.size() * sizeof(T)) == 0);
+    EPMC_CHECK(rows == expected_rows);
+  }
+}
+
 void TestAllTypes(const PoolShape& shape) {
   TestAgainstDefinition(shape);
+  TestMaxPoolOfAnyBits<F32>(FloatType::kF32, shape);
+  TestMaxPoolOfAnyBits<Bf16>(FloatType::kBf16, shape);
+  TestMaxPoolOfAnyBits<F16>(FloatType::kF16, shape);
   TestGradientOfAnyBits<F32>(FloatType::kF32, shape);
   TestGradientOfAnyBits<Bf16>(FloatType::kBf16, shape);
   TestGradientOfAnyBits<F16>(FloatType::kF16, shape);
@@ -139,7 +169,7 @@ void TestAllTypes(const PoolShape& shape) {
 int main() {
   using epmc::pool_index::Axis;
   const Axis none{1, 1, 1, 1, 0};
-  for (int64_t channels : {1, 3, 32, 37, 64, 300}) {
+  for (int64_t channels : {1, 3, 8, 16, 24, 32, 37, 48, 64, 300}) {
     // in, out, window, stride, pad
     const Axis halves{8, 4, 2, 2, 0};
     epmc::pool_index::TestAllTypes({2, channels, {none, halves, halves}});

@@ -20,15 +20,14 @@ struct Place {
   int64_t bitmap, lo, step, values;  // offsets in `rows`
 };
 
-EPMC_HD Place PlaceOf(int64_t unit, int64_t row_elements, const Format& format,
+// Divisions of 32 bits: those of 64 cost a GPU thread more than all else here.
+EPMC_HD Place PlaceOf(int64_t row, int64_t pool, int64_t row_elements, const Format& format,
                       const RowLayout& layout) {
-  const int64_t row = unit / layout.pools;
-  const int64_t pool = unit - row * layout.pools;
   const int64_t rest = row_elements - pool * kPool;
   Place place;
   place.first = row * row_elements + pool * kPool;
   place.elements = static_cast<int>(rest < kPool ? rest : kPool);
-  place.groups = static_cast<int>(CeilDiv(place.elements, format.group_size));
+  place.groups = (place.elements + format.group_size - 1) / format.group_size;
   place.words = static_cast<int>(PayloadNbytes(format, place.elements) / 4);
   place.first_group = pool * (kPool / format.group_size);
   place.group_number = row * layout.groups + place.first_group;
@@ -38,6 +37,13 @@ EPMC_HD Place PlaceOf(int64_t unit, int64_t row_elements, const Format& format,
   place.step = start + layout.step_offset + 4 * place.first_group;
   place.values = start + layout.values_offset + pool * format.payload_nbytes;
   return place;
+}
+
+// `unit`: a pool, numbered through all rows.
+EPMC_HD Place PlaceOf(int64_t unit, int64_t row_elements, const Format& format,
+                      const RowLayout& layout) {
+  const int64_t row = unit / layout.pools;
+  return PlaceOf(row, unit - row * layout.pools, row_elements, format, layout);
 }
 
 EPMC_HD int ElementsOf(const Place& place, int group, int group_size) {

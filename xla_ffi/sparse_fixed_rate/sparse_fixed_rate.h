@@ -81,9 +81,18 @@ struct Widths {
   }
 };
 
+EPMC_HD int MostPlanes(int value_bits) {
+  return value_bits == 32 ? kMaxCodeBits : kMaxCodeBits - 1;
+}
+
+// True if `before` of `total` values can have a bit more than the `planes` of the others.
+EPMC_HD bool FitsWide(int before, int total, int planes, int words) {
+  return BlocksOf(before) * (planes + 1) + BlocksOf(total - before) * planes <= words;
+}
+
 // `values`: of each of the pool's groups.
 EPMC_HD Widths WidthsOf(const int* values, int groups, int words, int value_bits) {
-  const int most = value_bits == 32 ? kMaxCodeBits : kMaxCodeBits - 1;
+  const int most = MostPlanes(value_bits);
   int total = 0;
   for (int i = 0; i < groups; ++i) total += values[i];
   const int blocks = BlocksOf(total);
@@ -91,9 +100,7 @@ EPMC_HD Widths WidthsOf(const int* values, int groups, int words, int value_bits
   if (widths.planes >= most) return {most, 0, 0};
   int before = 0;
   for (int group = 0; group < groups; ++group) {
-    const int cost = BlocksOf(before) * (widths.planes + 1) +
-                     BlocksOf(total - before) * widths.planes;
-    if (cost <= words) {
+    if (FitsWide(before, total, widths.planes, words)) {
       widths.wide_groups = group;
       widths.wide_values = before;
     }
@@ -116,20 +123,16 @@ EPMC_HD uint32_t NormalBits(uint32_t bits) {
   return (bits & kExponentMask) == 0 ? (bits & 0x80000000u) | 0x00800000u : bits;
 }
 
-// 1 / levels, rounded once to float: by the compiler, as what it makes of a division at run
-// time differs between hosts and devices.
+// 1 / levels, rounded once to float, where there are levels. Neither divided, as what a
+// compiler makes of that differs between hosts and devices, nor read from a table, which
+// would lie in each GPU thread's local memory: 1 / (2^m - 1) has every m-th bit set.
 EPMC_HD float InverseLevels(int code_bits, bool is_dense) {
-  constexpr float kSparse[] = {1.0f,         1.0f,          1.0f / 3,     1.0f / 7,
-                               1.0f / 15,    1.0f / 31,     1.0f / 63,    1.0f / 127,
-                               1.0f / 255,   1.0f / 511,    1.0f / 1023,  1.0f / 2047,
-                               1.0f / 4095,  1.0f / 8191,   1.0f / 16383, 1.0f / 32767,
-                               1.0f / 65535};
-  constexpr float kDense[] = {1.0f,         1.0f,          1.0f / 2,     1.0f / 6,
-                              1.0f / 14,    1.0f / 30,     1.0f / 62,    1.0f / 126,
-                              1.0f / 254,   1.0f / 510,    1.0f / 1022,  1.0f / 2046,
-                              1.0f / 4094,  1.0f / 8190,   1.0f / 16382, 1.0f / 32766,
-                              1.0f / 65534};
-  return is_dense ? kDense[code_bits] : kSparse[code_bits];
+  const int period = code_bits - (is_dense ? 1 : 0);
+  uint32_t mantissa = 1u << 24;  // one bit more than a float has, to round by
+  for (int shift = period; shift <= 24; shift *= 2) mantissa |= mantissa >> shift;
+  const uint32_t rounded = (mantissa >> 1) + (mantissa & 1u) - (1u << 23);
+  // A dense group has 2 (2^m - 1) levels.
+  return BitsToFloat((static_cast<uint32_t>(127 - code_bits) << 23) + rounded);
 }
 
 // `lo_key`, `hi_key`: smallest and largest OrderedKey of the group's nonzeros, as

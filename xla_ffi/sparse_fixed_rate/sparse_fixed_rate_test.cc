@@ -74,6 +74,16 @@ void TestSpecials(FloatType type, uint32_t one_of, int64_t payload_nbytes) {
   }
 }
 
+void TestInverseLevels() {
+  for (int code_bits = 1; code_bits <= kMaxCodeBits; ++code_bits) {
+    for (bool is_dense : {false, true}) {
+      const int levels = LevelsOf(code_bits, is_dense);
+      if (levels == 0) continue;
+      EPMC_CHECK(InverseLevels(code_bits, is_dense) == 1.0f / static_cast<float>(levels));
+    }
+  }
+}
+
 // Zeros stay zeros, nonzeros stay within the range of their group, and what fits is exact.
 template <typename T>
 void TestRoundTrip(FloatType type, int64_t rows, int64_t elements, int zeros_of_eight,
@@ -118,6 +128,7 @@ void TestRoundTrip(FloatType type, int64_t rows, int64_t elements, int zeros_of_
 int main() {
   using epmc::FloatType;
   epmc::sparse_fixed_rate::TestWidths();
+  epmc::sparse_fixed_rate::TestInverseLevels();
   for (int zeros : {0, 1, 4, 7, 8}) {
     for (int64_t payload : {16, 1536, 6144, 32768}) {
       for (int64_t elements : {1, 33, 1000, 16384, 20000}) {

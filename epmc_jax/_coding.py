@@ -1,0 +1,252 @@
+"""Encode and decode as primitives: a kernel where there is one, jnp code elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from epmc_jax import _jax_compat as compat
+from epmc_jax import _kernels
+from epmc_jax._partitioning import split_by_rows
+from epmc_jax._primitives import (
+    has_derivative,
+    make_primitive,
+    move_to_front,
+    refuse_second_order,
+    wait_for,
+    zero_tangent,
+)
+
+# CUDA streams beside that of the layers, one for each direction: neither waits behind
+# the other.
+_ENCODE_STREAM = 1
+_DECODE_STREAM = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """A native implementation: XLA's name for it, and its attributes."""
+
+    target: str
+    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def _encode_abstract(x: Any, *, codec: Any, lags: bool) -> Any:
+    del lags
+    return compat.encoded_aval(x, codec.encoded_shape(x.shape, x.dtype), jnp.uint8)
+
+
+def _encode_reference(x: Any, *, codec: Any, lags: bool = False) -> Any:
+    del lags
+    shape = codec.encoded_shape(x.shape, x.dtype)
+    if math.prod(shape) == 0:
+        return jnp.zeros(shape, jnp.uint8)
+    return codec.encode_reference(x)
+
+
+def _encode_on_cpu(x: Any, *, codec: Any, lags: bool) -> Any:
+    del lags
+    kernel = codec.encode_kernel(x.dtype)
+    if kernel is None or not _kernels.has_cpu_kernels():
+        return _encode_reference(x, codec=codec)
+    return _encode_natively(x, codec, kernel)
+
+
+def _encode_on_cuda(x: Any, *, codec: Any, lags: bool) -> Any:
+    kernel = codec.encode_kernel(x.dtype)
+    if kernel is None or not _kernels.has_cuda_kernel(kernel.target):
+        return _encode_reference(x, codec=codec)
+    lags = lags and _kernels.runs_asynchronously(kernel.target)
+    return _encode_natively(x, codec, kernel, _ENCODE_STREAM if lags else None)
+
+
+def _encode_natively(
+    x: Any, codec: Any, kernel: Kernel, stream: int | None = None
+) -> Any:
+    if math.prod(codec.encoded_shape(x.shape, x.dtype)) == 0:
+        return _encode_reference(x, codec=codec)
+
+    def call(x):
+        shape = codec.encoded_shape(x.shape, x.dtype)
+        result = jax.ShapeDtypeStruct(shape, jnp.uint8)
+        return _call_kernel(kernel, result, (x,))
+
+    def encode(x):
+        return split_by_rows(call, (x,), 1) if codec.has_rows(x.shape) else call(x)
+
+    return compat.on_gpu_stream(encode, stream)(x) if stream else encode(x)
+
+
+def _call_kernel(kernel: Kernel, result: Any, operands: Any) -> Any:
+    attributes = dict(kernel.attributes)
+    return _kernels.call_target(kernel.target, result, operands, attributes)
+
+
+def merged_shape(shape: tuple[int, ...], mapped: int) -> tuple[int, ...]:
+    """The shape of `mapped` arrays of `shape` as one array with all their rows."""
+    if len(shape) < 2:
+        return (mapped, math.prod(shape))
+    return (mapped * shape[0], *shape[1:])
+
+
+def _encode_batch(operands: Any, axes: Any, *, codec: Any, lags: bool) -> Any:
+    x = move_to_front(operands[0], axes[0])
+    mapped, shape = x.shape[0], x.shape[1:]
+    if not codec.merges_rows(shape):
+        return jax.vmap(lambda one: _encode_reference(one, codec=codec))(x), 0
+    merged = x.reshape(merged_shape(shape, mapped))
+    rows = encode_p.bind(merged, codec=codec, lags=lags)
+    return rows.reshape(mapped, *codec.encoded_shape(shape, x.dtype)), 0
+
+
+def _encode_jvp(primals: Any, tangents: Any, *, codec: Any, lags: bool) -> Any:
+    if has_derivative(tangents[0]) and not codec.keeps_decision:
+        refuse_second_order(codec)
+    rows = encode_p.bind(*primals, codec=codec, lags=lags)
+    return rows, zero_tangent(rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ties:
+    """What the operands of a decode behind its bytes are.
+
+    `after` arrays to wait for; `ahead` arrays that exist earlier, to wait for instead
+    where the decode runs beside the layers; and, if `repeats`, the decoded array as
+    an earlier decode has given it, to take there instead.
+    """
+
+    after: int = 0
+    ahead: int = 0
+    repeats: bool = False
+
+
+def _decode_abstract(
+    rows: Any, *operands: Any, codec: Any, shape: Any, dtype: Any, ties: Ties
+) -> Any:
+    del operands, codec, ties
+    return compat.encoded_aval(rows, shape, dtype)
+
+
+def _decode_reference(
+    rows: Any, *operands: Any, codec: Any, shape: Any, dtype: Any, ties: Ties
+) -> Any:
+    if math.prod(shape) == 0:
+        return jnp.zeros(shape, dtype)
+    rows = wait_for(rows, operands[: ties.after])
+    return codec.decode_reference(rows, shape, dtype)
+
+
+def _decode_on_cpu(rows: Any, *operands: Any, ties: Ties, **params: Any) -> Any:
+    kernel = params["codec"].decode_kernel(params["dtype"])
+    if kernel is None or not _kernels.has_cpu_kernels():
+        return _decode_reference(rows, *operands, ties=ties, **params)
+    return _decode_natively((rows, *operands[: ties.after]), kernel, **params)
+
+
+def _decode_on_cuda(rows: Any, *operands: Any, ties: Ties, **params: Any) -> Any:
+    kernel = params["codec"].decode_kernel(params["dtype"])
+    target = kernel and kernel.target
+    if ties.ahead and _kernels.runs_asynchronously(target):
+        if ties.repeats:
+            return operands[-1]
+        ahead = operands[ties.after : ties.after + ties.ahead]
+        return _decode_natively((rows, *ahead), kernel, **params, stream=_DECODE_STREAM)
+    # In a backward pass (it has something to wait for) XLA fuses jnp code into the
+    # consumers, and the dense array never exists: docs/design/cuda.md has the figures.
+    # Code that gathers is not fused.
+    is_fused = bool(ties.after) and params["codec"].decode_fuses
+    if is_fused or kernel is None or not _kernels.has_cuda_kernel(kernel.target):
+        return _decode_reference(rows, *operands, ties=ties, **params)
+    return _decode_natively((wait_for(rows, operands[: ties.after]),), kernel, **params)
+
+
+def _decode_natively(
+    operands: Any,
+    kernel: Kernel,
+    *,
+    codec: Any,
+    shape: Any,
+    dtype: Any,
+    stream: int | None = None,
+) -> Any:
+    if math.prod(shape) == 0:
+        return jnp.zeros(shape, dtype)
+    has_rows = codec.has_rows(shape)
+
+    def call(rows, *after):
+        local = (rows.shape[0], *shape[1:]) if has_rows else shape
+        result = jax.ShapeDtypeStruct(local, dtype)
+        return _call_kernel(kernel, result, (rows, *after))
+
+    def decode(*operands):
+        return split_by_rows(call, operands, 1) if has_rows else call(*operands)
+
+    def decode_beside(rows, *ahead):
+        # The call itself waits. A barrier before it, whose result only the call reads,
+        # would be passed when the call is awaited, not before.
+        return decode(wait_for(rows, ahead))
+
+    if stream is None:
+        return decode(*operands)
+    return compat.on_gpu_stream(decode_beside, stream)(*operands)
+
+
+def _decode_batch(
+    operands: Any, axes: Any, *, codec: Any, shape: Any, dtype: Any, ties: Ties
+) -> Any:
+    if axes[0] is None:
+        # What other operands are mapped does not matter, but for a decoded array.
+        ties = dataclasses.replace(ties, repeats=False)
+        operands = operands[: 1 + ties.after + ties.ahead]
+        params = {"codec": codec, "shape": shape, "dtype": dtype, "ties": ties}
+        return decode_p.bind(*operands, **params), None
+    rows, *others = operands
+    rows = move_to_front(rows, axes[0])
+    mapped = rows.shape[0]
+    merged = merged_shape(shape, mapped)
+    if ties.repeats:
+        others[-1] = move_to_front(others[-1], axes[-1]).reshape(merged)
+    x = decode_p.bind(
+        rows.reshape(mapped * rows.shape[1], rows.shape[2]),
+        *others,
+        codec=codec,
+        shape=merged,
+        dtype=dtype,
+        ties=ties,
+    )
+    return x.reshape(mapped, *shape), 0
+
+
+def _decode_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
+    if has_derivative(tangents[0]):
+        refuse_second_order(params["codec"])
+    x = decode_p.bind(*primals, **params)
+    return x, zero_tangent(x)
+
+
+encode_p = make_primitive(
+    "epmc_encode",
+    abstract=_encode_abstract,
+    reference=_encode_reference,
+    on_cpu=_encode_on_cpu,
+    on_cuda=_encode_on_cuda,
+    batch=_encode_batch,
+    jvp=_encode_jvp,
+    static_argnames=("codec", "lags"),
+)
+
+decode_p = make_primitive(
+    "epmc_decode",
+    abstract=_decode_abstract,
+    reference=_decode_reference,
+    on_cpu=_decode_on_cpu,
+    on_cuda=_decode_on_cuda,
+    batch=_decode_batch,
+    jvp=_decode_jvp,
+    static_argnames=("codec", "shape", "dtype", "ties"),
+)

@@ -1,0 +1,101 @@
+"""`schedule` on programs compiled for an H100, and for this machine.
+
+`schedules/` has what XLA (jax 0.10.2) made of four layers of 512, batch 2048, with 4
+bits; names of files and lines are taken out.
+"""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import epmc_jax
+from epmc_jax.codecs import GroupQuant
+
+FOLDER = pathlib.Path(__file__).parent / "schedules"
+
+
+def read(name):
+    return epmc_jax.schedule((FOLDER / f"{name}.txt").read_text())
+
+
+def test_encodes_beside_the_next_layer():
+    found = read("mlp")
+    assert [c.direction for c in found.calls] == ["encode"] * 4
+    assert {c.target for c in found.calls} == {"epmc_group_quant_encode"}
+    assert all(c.is_asynchronous for c in found.calls)
+    # Nothing that takes long comes behind the last layer.
+    assert [c.is_hidden for c in found.calls] == [True, True, True, False]
+    assert found.hidden_fraction() == 0.75
+    assert found.hidden_fraction("decode") == 1.0
+    for call in found.calls[:3]:
+        names = [step.name for step in found.steps[call.start + 1 : call.done]]
+        assert set(call.beside) <= set(names)
+
+
+def test_synchronous_calls_hide_nothing():
+    found = read("mlp_synchronous")
+    assert [c.done - c.start for c in found.calls] == [0] * 4
+    assert found.hidden_fraction() == 0
+    assert "nothing: synchronous" in str(found)
+
+
+def test_decodes_that_are_calls():
+    found = read("mlp_prefetch")
+    decodes = [c for c in found.calls if c.direction == "decode"]
+    assert len(decodes) == 4
+    assert found.hidden_fraction("decode") == 0.5
+
+
+def test_the_body_of_a_loop():
+    found = read("scan")
+    entry = found.computation
+    inside = [c for c in found.calls if c.computation != entry]
+    assert len(inside) == 2
+    assert [c.is_hidden for c in inside] == [True, False]
+    assert {s.lane for s in found.steps} == {"layer", "codec", "other"}
+
+
+@pytest.mark.parametrize(
+    ("name", "temp_bytes"),
+    [
+        ("mlp", 47_326_978),
+        ("mlp_synchronous", 46_145_282),
+        ("mlp_prefetch", 59_320_320),
+    ],
+)
+def test_live_bytes_are_near_the_compilers_own(name, temp_bytes):
+    """`memory_analysis()` is not in the text: the figures were printed beside it."""
+    assert max(read(name).live_bytes) == pytest.approx(temp_bytes, rel=0.05)
+
+
+def test_a_program_for_this_machine():
+    def function(x, weights):
+        return (GroupQuant(bit_width=8).encode(jnp.sin(x)).rows, x @ weights)
+
+    x = jnp.ones((64, 64))
+    found = epmc_jax.schedule(jax.jit(function).lower(x, x).compile())
+    assert [c.target for c in found.calls] == ["epmc_group_quant_encode"]
+    assert not found.calls[0].is_asynchronous
+
+
+def test_what_is_not_compiled_is_refused():
+    text = jax.jit(jnp.sin).lower(1.0).as_text("hlo")
+    with pytest.raises(ValueError, match=r"compile\(\)"):
+        epmc_jax.schedule(text)
+
+
+def test_the_table_sums_up():
+    text = str(read("mlp"))
+    assert "3 of 4 encode calls hidden" in text
+    assert "custom-call" in text
+
+
+@pytest.mark.parametrize("name", ["mlp", "scan"])
+def test_the_picture(name, tmp_path):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "lanes.png"
+    figure = read(name).plot(str(path))
+    assert path.stat().st_size > 0
+    assert [a.get_ylabel() for a in figure.axes] == ["", "live MB"]
