@@ -23,6 +23,7 @@ def main() -> int:
         overlap,
         sparse,
         step_time,
+        train,
     )
 
     commands = {
@@ -32,6 +33,7 @@ def main() -> int:
         "sparse": sparse,
         "fidelity": fidelity,
         "step": step_time,
+        "train": train,
         "compile": compile_time,
         "cuda": cuda,
         "codecs": codecs,

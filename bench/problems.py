@@ -17,7 +17,7 @@ from bench.nets.densenet import DenseNet
 from bench.nets.googlenet import GoogLeNet
 from bench.nets.gpt import Gpt
 from bench.nets.mlp import GeluMlp
-from bench.nets.resnet import resnet18, resnet50
+from bench.nets.resnet import resnet50
 from bench.nets.unet import UNet
 from bench.nets.vgg import VGG16
 from bench.nets.vit import Vit
@@ -110,17 +110,31 @@ def _tokens(batch: int, time: int, vocabulary: int, key: jax.Array) -> Batch:
     return text[:, :-1], text[:, 1:]
 
 
+def small_images(
+    name: str, make: Callable[..., nnx.Module], *, batch: int, size: int
+) -> Problem:
+    """A network for grey images of ten classes."""
+    images = functools.partial(_images, batch, size, 1, 10)
+    return Problem(name, make, _cross_entropy, images)
+
+
+def next_token(
+    name: str,
+    make: Callable[..., nnx.Module],
+    *,
+    batch: int,
+    time: int,
+    vocabulary: int,
+) -> Problem:
+    """A network that predicts the token after each one."""
+    tokens = functools.partial(_tokens, batch, time, vocabulary)
+    return Problem(name, make, _cross_entropy, tokens)
+
+
 def resnet50_imagenet(*, batch: int, size: int = 224) -> Problem:
     """ResNet-50 with its max-pool, 1000 classes."""
     images = functools.partial(_images, batch, size, 3, 1000)
     return Problem(f"ResNet-50, {batch}x{size}", resnet50, _cross_entropy, images)
-
-
-def resnet18_small(*, batch: int, size: int) -> Problem:
-    """ResNet-18 for small grey images, 10 classes."""
-    make = functools.partial(resnet18, num_classes=10, channels=1, small_images=True)
-    images = functools.partial(_images, batch, size, 1, 10)
-    return Problem(f"ResNet-18, {batch}x{size}", make, _cross_entropy, images)
 
 
 def gelu_mlp(*, batch: int = 2048, width: int = 1024, depth: int = 24) -> Problem:
@@ -194,9 +208,6 @@ def gpt_small(
     *, batch: int = 8, time: int = 512, depth: int = 12, is_scanned: bool = False
 ) -> Problem:
     """GPT-2 small, next-token cross-entropy."""
-    return Problem(
-        f"GPT, {depth} blocks{' scanned' * is_scanned}, {batch}x{time}",
-        functools.partial(Gpt, depth=depth, is_scanned=is_scanned),
-        _cross_entropy,
-        functools.partial(_tokens, batch, time, 50257),
-    )
+    name = f"GPT, {depth} blocks{' scanned' * is_scanned}, {batch}x{time}"
+    make = functools.partial(Gpt, depth=depth, is_scanned=is_scanned)
+    return next_token(name, make, batch=batch, time=time, vocabulary=50257)

@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
+from scipy import stats
 
 from bench import methods
 from bench.record import Row
@@ -12,6 +14,8 @@ from bench.tables import show
 
 EPMC_PAPER = 2.3
 """Times less memory, as its authors report (doi:10.1007/s00521-021-06433-5)."""
+MOST_POINTS = 0.2
+"""Of accuracy in percent; of a loss, one part in a hundred."""
 LEAST_RATIOS = {methods.PRECISE.name: 2.8, methods.BALANCED.name: 3.5}
 
 
@@ -81,6 +85,59 @@ def sparse_bar(rows: Sequence[Row]) -> Bar:
     """The ReLU network that gains least against CSR."""
     ratios = [row["csr_bytes"] / row["stored_bytes"] for row in rows]
     return at_least("CSR / balanced, least of the ReLU networks", min(ratios), 5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A method's runs of one task. `spread`: plain's largest minus smallest result.
+
+    `difference`: mean of the method's result minus plain's of the same seed. `p_value`:
+    of the paired t-test that it is zero, None with fewer than two seeds.
+    """
+
+    method: str
+    mean: float
+    spread: float
+    difference: float
+    p_value: float | None
+
+
+def training(rows: Sequence[Row]) -> list[Trained]:
+    """Each method against plain, seed by seed, for the rows of one task."""
+    finals: dict[str, dict[int, float]] = {}
+    for row in rows:
+        finals.setdefault(row["method"], {})[row["seed"]] = row["final"]
+    plain = finals[methods.PLAIN.name]
+    spread = max(plain.values()) - min(plain.values())
+    found = []
+    for name, results in finals.items():
+        seeds = [seed for seed in results if seed in plain]
+        pairs = [(results[seed], plain[seed]) for seed in seeds]
+        differences = [this - other for this, other in pairs]
+        mean = statistics.fmean(this for this, _ in pairs)
+        p_value = None
+        if len(pairs) > 1 and len(set(differences)) > 1:
+            p_value = float(stats.ttest_1samp(differences, 0).pvalue)
+        difference = statistics.fmean(differences)
+        found.append(Trained(name, mean, spread, difference, p_value))
+    return found
+
+
+def training_bars(rows: Sequence[Row]) -> list[Bar]:
+    """How much worse the lossy policies are than plain, for the rows of one task."""
+    task, metric = rows[0]["task"], rows[0]["metric"]
+    found = {result.method: result for result in training(rows)}
+    if (balanced := found.get(methods.BALANCED.name)) is None:
+        return []
+    plain = found[methods.PLAIN.name]
+    if metric == "loss":
+        worse, most, unit = balanced.difference, 0.01 * plain.mean, "nats"
+    else:
+        worse, most, unit = -balanced.difference, MOST_POINTS, "points"
+    return [
+        at_most(f"{task}: balanced worse than plain, {unit}", worse, most),
+        at_most(f"{task}: the same, plain's spread over seeds", worse, plain.spread),
+    ]
 
 
 def show_memory(console: Console, rows: Sequence[Row]) -> None:

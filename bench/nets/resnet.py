@@ -82,7 +82,8 @@ class ResNet(nnx.Module):
     `small_images` replaces the 7x7 stride-2 convolution of the stem by a 3x3 stride-1
     one, and the last stage keeps the size of the third: on 2x2 images XLA:CPU runs a
     3x3 convolution a hundred times slower than on 4x4 ones (569 against 20 ms for 512
-    channels and batch 100, jax 0.10.2). `remat_blocks` wraps each block in
+    channels and batch 100, jax 0.10.2). `width`: features of the stem and of the first
+    stage's blocks. `remat_blocks` wraps each block in
     `jax.checkpoint`.
     """
 
@@ -93,23 +94,24 @@ class ResNet(nnx.Module):
         *,
         num_classes: int = 1000,
         channels: int = 3,
+        width: int = 64,
         small_images: bool = False,
         remat_blocks: bool = False,
         rngs: nnx.Rngs,
     ):
         kernel, stride = (3, 1) if small_images else (7, 2)
         self.remat_blocks = remat_blocks
-        self.conv = conv(channels, 64, kernel, stride, rngs)
-        self.norm = nnx.BatchNorm(64, momentum=0.9, rngs=rngs)
+        self.conv = conv(channels, width, kernel, stride, rngs)
+        self.norm = nnx.BatchNorm(width, momentum=0.9, rngs=rngs)
         blocks = []
-        features = 64
+        features = width
         shrinking = (1, 2) if small_images else (1, 2, 3)
         for stage, size in enumerate(stage_sizes):
-            width = 64 * 2**stage
+            inner = width * 2**stage
             for index in range(size):
                 stride = 2 if stage in shrinking and index == 0 else 1
-                blocks.append(block(features, width, stride, rngs))
-                features = width * block.expansion
+                blocks.append(block(features, inner, stride, rngs))
+                features = inner * block.expansion
         self.blocks = nnx.List(blocks)
         self.classifier = nnx.Linear(features, num_classes, rngs=rngs)
 
