@@ -68,7 +68,7 @@ NETWORKS = {
         make=problems.vit_small,
         batch=32,
         h100_batch=128,
-        timed={"batch": 4, "size": 224},
+        timed={"batch": 2, "size": 224},
     ),
     "GPT-2 small": Network(
         make=problems.gpt_small,

@@ -1,11 +1,10 @@
 """One training run of a task by one method, with a checkpoint after each epoch."""
 
 import dataclasses
-import functools
 import json
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +12,9 @@ import numpy as np
 import optax
 
 from bench import environment, record
-from bench.measure import gradient
 from bench.methods import Method
+from bench.steps import State, step_function
 from bench.tasks import Task
-
-
-class State(NamedTuple):
-    """All that a step changes."""
-
-    params: Any
-    state: Any
-    moments: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,17 +72,8 @@ def initial(run: Run) -> State:
 
 def make_step(run: Run) -> Callable[..., tuple[State, jax.Array]]:
     """A compiled step, the same for every seed; it consumes the state it is given."""
-    loss = gradient(run.task.problem.loss(run.method))
-    optimiser = _optimiser(run)
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(state: State, *batch: jax.Array) -> tuple[State, jax.Array]:
-        (value, changed), grads = loss(state.params, state.state, *batch)
-        updates, moments = optimiser.update(grads, state.moments, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return State(params, changed, moments), value
-
-    return step
+    step = step_function(run.task.problem.loss(run.method), _optimiser(run))
+    return jax.jit(step, donate_argnums=0)
 
 
 def _optimiser(run: Run) -> optax.GradientTransformation:
