@@ -27,7 +27,7 @@ HEADER = ("method", "saved for backward", "XLA temp", "plain / this", "compile")
 DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16}
 DEVICES = {False: "this machine", True: "H100 (compiled, not run)"}
 # What a quantity is of: rows that agree in these replace each other.
-KEYS = ("network", "problem", "method", "dtype", "device")
+KEYS = ("network", "method", "dtype", "device")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ nonzero element of what `balanced` stores as floats; masks and pool indices, whi
 """
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     console.print(f"recorded in {record.path_of('sparse')}")
 
 
-def cells(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+def cells(rows: Sequence[record.Row]) -> list[tuple[str, ...]]:
     """The table's rows."""
     return [
         (

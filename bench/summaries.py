@@ -16,6 +16,7 @@ EPMC_PAPER = 2.3
 """Times less memory, as its authors report (doi:10.1007/s00521-021-06433-5)."""
 MOST_POINTS = 0.2
 """Of accuracy in percent; of a loss, one part in a hundred."""
+TRAINING_HEADER = ("mean", "plain's spread", "method - plain", "p")
 LEAST_RATIOS = {methods.PRECISE.name: 2.8, methods.BALANCED.name: 3.5}
 
 
@@ -27,6 +28,10 @@ class Bar:
     figure: float | None
     wanted: str
     is_met: bool | None
+
+    def of(self, where: str) -> "Bar":
+        """The same, named with where it was measured."""
+        return dataclasses.replace(self, name=f"{self.name}, {where}")
 
     @property
     def shown(self) -> str:
@@ -121,6 +126,20 @@ def training(rows: Sequence[Row]) -> list[Trained]:
         difference = statistics.fmean(differences)
         found.append(Trained(name, mean, spread, difference, p_value))
     return found
+
+
+def training_cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """A row of text per method, for the rows of one task."""
+    return [
+        (
+            found.method,
+            f"{found.mean:.3f}",
+            f"{found.spread:.3f}",
+            f"{found.difference:+.3f}",
+            "-" if found.p_value is None else f"{found.p_value:.2f}",
+        )
+        for found in training(rows)
+    ]
 
 
 def training_bars(rows: Sequence[Row]) -> list[Bar]:

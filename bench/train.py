@@ -21,7 +21,7 @@ METHODS = (methods.PLAIN, *methods.POLICIES)
 EPOCHS = 15
 SEEDS = 3
 KEYS = ("task", "method", "seed", "epochs", "steps_per_epoch")
-HEADER = ("method", "mean", "plain's spread", "method - plain", "p")
+HEADER = ("method", *summaries.TRAINING_HEADER)
 # Of `--quick`: enough for a loss that falls, and for all code to run.
 QUICK_STEPS = 15
 QUICK_TASKS = ("vgg-bn", "gpt")
@@ -57,7 +57,12 @@ def run(options: argparse.Namespace, console: Console) -> None:
             for seed in range(seeds)
         ]
         rows = _train(runs, command, console)
-        show(console, f"{task.name}, {task.metric}", HEADER, cells(rows))
+        show(
+            console,
+            f"{task.name}, {task.metric}",
+            HEADER,
+            summaries.training_cells(rows),
+        )
         summaries.show_bars(console, summaries.training_bars(rows))
     console.print(f"recorded in {record.path_of(command)}")
 
@@ -90,17 +95,3 @@ def _train(
 
 def _advance(bar: Progress, task: TaskID, before: int, done: int) -> None:
     bar.update(task, completed=before + done)
-
-
-def cells(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """The table's rows, of one task."""
-    return [
-        (
-            found.method,
-            f"{found.mean:.3f}",
-            f"{found.spread:.3f}",
-            f"{found.difference:+.3f}",
-            "-" if found.p_value is None else f"{found.p_value:.2f}",
-        )
-        for found in summaries.training(rows)
-    ]

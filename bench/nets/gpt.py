@@ -22,7 +22,7 @@ class Attention(nnx.Module):
         batch, time, width = x.shape
         qkv = self.qkv(x).reshape(batch, time, 3, self.heads, width // self.heads)
         q, k, v = jnp.moveaxis(qkv, 2, 0)
-        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(q.shape[-1])
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5
         causal = jnp.tril(jnp.ones((time, time), bool))
         weights = jax.nn.softmax(jnp.where(causal, scores, -1e30), axis=-1)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v)
@@ -75,12 +75,15 @@ class Gpt(nnx.Module):
         self.is_scanned = is_scanned
 
     def __call__(self, tokens: Array) -> Array:
-        x = self.tokens(tokens) + self.positions(jnp.arange(tokens.shape[1]))
+        # Not by calls of `nnx.Embed`: it computes in the dtype of its construction.
+        embedding = self.tokens.embedding[...]
+        positions = self.positions.embedding[...][: tokens.shape[1]]
+        x = jnp.take(embedding, tokens, axis=0) + positions
         if self.is_scanned:
             x = _scan(x, self.blocks)
         else:
             x = run_blocks(self.blocks, x, remat=self.remat_blocks)
-        return self.tokens.attend(self.norm(x))
+        return self.norm(x) @ embedding.T
 
 
 def _stacked(depth: int, width: int, heads: int, rngs: nnx.Rngs) -> Block:
