@@ -8,6 +8,8 @@ import epmc_jax
 from epmc_jax import Policy, policies
 from tests.models import Cnn, ConvBlock, cnn_loss, mlp_loss, relative_error, same_bits
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 POLICIES = {
     "exact": (policies.exact(), 1e-6),
     "precise": (policies.precise(), 0.02),

@@ -26,6 +26,8 @@ FOLDER = pathlib.Path(__file__).parent / "golden"
 POOL = PoolIndex(
     window=(1, 3, 3, 1), strides=(1, 2, 2, 1), padding=((0, 0), (1, 1), (1, 1), (0, 0))
 )
+
+pytestmark = pytest.mark.usefixtures("optimized")
 CASES = {
     "raw": Raw(),
     "bit_mask": BitMask(),

@@ -14,6 +14,8 @@ from epmc_jax.codecs import GroupQuant
 from tests.cases import CONTENTS, FLOATS, GROUP_QUANTS, normal
 from tests.codecs.test_contract import check_contract
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 def steps(codec, x):
     """The step of each element's group, from the definition."""

@@ -14,6 +14,8 @@ from epmc_jax.codecs import Encoded, GroupQuant, SparseFixedRate
 from tests.cases import FLOATS, SPARSE_FIXED_RATES, normal
 from tests.codecs.test_contract import check_contract, same_bits
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 POOL = 16384
 
 
