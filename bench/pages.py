@@ -10,14 +10,15 @@ from bench.summaries import Bar
 HEAD = """# Results
 
 This page and its pictures are made by `python -m bench results` from the JSON lines in
-[results](results), one per measurement, and from nothing else: do not edit it. `make
-bench` and `python -m bench train` measure anew (`bench results --add` takes that over).
+[results](results), one per measurement, and from nothing else: do not edit it. Each
+section names the command that measures anew; `bench results --add` takes that over.
 """
 MEMORY = """\
 XLA's temp bytes of one gradient: what it allocates beside arguments and results. The
 first column is plain's, the others tell how many times less each method takes; above 1
 is better. "matmuls" are matrix products and convolutions. `jax.checkpoint` of "each
-block" is its usual place; of "norms and gelus" it costs next to no time. On CPUs XLA
+block" (without a name) is its usual place; of "norms and gelus" it costs next to no
+time. On CPUs XLA
 drops the barriers by which `jax.checkpoint` keeps what is recomputed apart, so most of
 its forms save nothing there. "in jnp" is the same plan with floats encoded by code that
 XLA compiles, as on a platform without kernels.

@@ -94,8 +94,10 @@ def _step(rows: Sequence[Row]) -> Any:
                 label=row["method"],
             )
         axes.set_title(network, fontsize=10)
-    figure.supxlabel("time of a step / plain", fontsize=10)
-    figure.supylabel("XLA temp / plain", fontsize=10)
+    for axes in panels[-1]:
+        axes.set_xlabel("time of a step / plain")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("XLA temp / plain")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False
