@@ -110,11 +110,17 @@ def _memory(rows: Sequence[Row]) -> list[str]:
             [
                 row["problem"],
                 f"{row['temp_bytes'] / 1e6:.0f} MB",
-                *(_ratio(ratios[name].get(row["network"])) for name in names),
+                *(
+                    summaries.ratio_text(ratios[name].get(row["network"]))
+                    for name in names
+                ),
             ]
             for row in plain
         ]
-        means = [_ratio(summaries.geometric_mean(r.values())) for r in ratios.values()]
+        means = [
+            summaries.ratio_text(summaries.geometric_mean(r.values()))
+            for r in ratios.values()
+        ]
         cells.append(["geometric mean", "", *means])
         parts += [f"{where}:\n", table(("network", "plain", *names), cells)]
         parts += _largest(group)
@@ -194,10 +200,6 @@ def _grouped(rows: Iterable[Row], *keys: str) -> list[list[Row]]:
     for row in rows:
         groups.setdefault(str([row[key] for key in keys]), []).append(row)
     return [*groups.values()]
-
-
-def _ratio(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 def _quartiles(values: Any) -> str:

@@ -165,13 +165,18 @@ def show_memory(console: Console, rows: Sequence[Row]) -> None:
     ratios = {name: memory_ratios(rows, name) for name in names}
     networks = dict.fromkeys(row["network"] for row in rows)
     cells = [
-        (network, *(f"{ratios[name].get(network, math.nan):.2f}" for name in names))
+        (network, *(ratio_text(ratios[name].get(network)) for name in names))
         for network in networks
     ]
     header = ("plain / this", *names)
     show(console, "XLA temp, times less than plain", header, cells)
     show_bars(console, memory_bars(rows))
     console.print(f"EPMC's authors report {EPMC_PAPER} times less memory.")
+
+
+def ratio_text(value: float | None) -> str:
+    """With two digits behind the point; None: there is no figure."""
+    return "-" if value is None else f"{value:.2f}"
 
 
 def show_bars(console: Console, bars: Sequence[Bar]) -> None:
