@@ -16,12 +16,11 @@ section names the command that measures anew; `bench results --add` takes that o
 MEMORY = """\
 XLA's temp bytes of one gradient: what it allocates beside arguments and results. The
 first column is plain's, the others tell how many times less each method takes; above 1
-is better. "matmuls" are matrix products and convolutions. `jax.checkpoint` of "each
-block" (without a name) is its usual place; of "norms and gelus" it costs next to no
-time. On CPUs XLA
-drops the barriers by which `jax.checkpoint` keeps what is recomputed apart, so most of
-its forms save nothing there. "in jnp" is the same plan with floats encoded by code that
-XLA compiles, as on a platform without kernels.
+is better. "matmuls" are matrix products and convolutions. `jax.checkpoint` without more
+words is that of each block, its usual place; "norms and gelus" recomputes no more than
+these. On CPUs XLA drops the barriers by which `jax.checkpoint` keeps apart what is
+recomputed, so most of its forms save nothing there. "in jnp" is the same plan with
+floats encoded by code that XLA compiles, as on a platform without kernels.
 """
 BATCHES = """\
 The largest batch (to 1 in 64) whose gradient fits: arguments, results and temp bytes
