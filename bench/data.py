@@ -1,4 +1,4 @@
-"""Real images for the demo: MNIST 5k, or Fashion-MNIST where it is installed."""
+"""Real data: MNIST 5k; Fashion-MNIST and the King James Bible where installed."""
 
 import dataclasses
 import gzip
@@ -35,6 +35,16 @@ class Dataset:
     name: str
     train: Split
     test: Split
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A text as `uint8` codes of its characters, the last tenth of it to test with."""
+
+    name: str
+    characters: str
+    train: np.ndarray
+    test: np.ndarray
 
 
 def mnist_5k() -> Dataset:
@@ -83,6 +93,28 @@ def fashion_mnist() -> Dataset:
         f"Debian's package {DEBIAN_PACKAGE} is not installed: apt install "
         f"{DEBIAN_PACKAGE}, or give --data DIR with idx files."
     )
+
+
+def king_james() -> Text:
+    """The King James Bible, a verse a line, as Debian's package `bible-kjv` prints it.
+
+    Raises: `DataError` without the package.
+    """
+    program = shutil.which("bible")
+    if program is None:
+        raise DataError(
+            "Debian's package bible-kjv is not installed: apt install bible-kjv, or "
+            "train without the GPT: --tasks."
+        )
+    # A width that no verse has, or each would be broken into lines.
+    command = [program, "-f", "-l9999", "gen1:1-rev22:21"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True)
+    verses = [line.partition(" ")[2] for line in printed.stdout.splitlines()]
+    text = "\n".join(verses)
+    characters = "".join(sorted(set(text)))
+    codes = np.searchsorted([*characters], [*text]).astype(np.uint8)
+    train, test = np.split(codes, [9 * len(codes) // 10])
+    return Text("King James Bible", characters, train, test)
 
 
 def _debian_files(package: str) -> list[pathlib.Path]:

@@ -1,5 +1,6 @@
 """What a figure depends on besides the code: fixed here, and written beside it."""
 
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -83,8 +84,12 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+@functools.cache
 def _commit() -> str:
-    """The commit, with `+` if the tree differs from it; empty outside of git."""
+    """The commit, with `+` if the tree differs from it; empty outside of git.
+
+    Asked once, at the start: what is changed during a long run is not what runs.
+    """
     root = pathlib.Path(__file__).parent
 
     def git(*arguments: str) -> str:

@@ -99,7 +99,7 @@ def zero_pattern(
     params, state, images, labels = args
 
     def logits(add, params, state, images):
-        model = problem.rebuild(params, state, remat_blocks=False)
+        model = problem.rebuild(params, state, methods.PLAIN)
         return model(images, **{tap: add})
 
     def tapped(probes, params, state, images, labels):

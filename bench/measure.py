@@ -33,6 +33,17 @@ def temp_bytes(compiled: jax.stages.Compiled) -> int:
     return analysis.temp_size_in_bytes
 
 
+def program_bytes(compiled: jax.stages.Compiled) -> dict[str, int]:
+    """XLA's figures: temp, and what a program needs of the device altogether."""
+    temp = temp_bytes(compiled)
+    analysis: Any = compiled.memory_analysis()
+    arguments, outputs = analysis.argument_size_in_bytes, analysis.output_size_in_bytes
+    return {
+        "temp_bytes": temp,
+        "device_bytes": arguments + outputs + temp - analysis.alias_size_in_bytes,
+    }
+
+
 def saved_bytes(loss: Loss, args: tuple[Any, ...]) -> int:
     """Bytes that the forward pass hands to the backward pass, as JAX lists them.
 

@@ -1,88 +1,147 @@
-"""`python -m bench memory`: what XLA allocates for one gradient, and what is saved.
+"""`python -m bench memory`: what XLA allocates for one gradient of eight networks.
 
 The gradient is compiled, never run, so sizes beyond this machine's memory are no
-problem; with `--h100` it is compiled for an H100, which need not be there.
+problem; with `--h100` it is compiled for an H100, which need not be there. A row is
+recorded as soon as it is there; `--resume` takes up those of this commit.
 """
 
 import argparse
+import functools
 import time
+from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 from rich.console import Console
 
-from bench import deviceless, methods, problems, record
-from bench.measure import compile_gradient, saved_bytes, temp_bytes
+from bench import deviceless, methods, record, summaries
+from bench.largest_batch import MEMORIES_GB, largest_batch
+from bench.measure import compile_gradient, program_bytes, saved_bytes
 from bench.methods import Method
+from bench.networks import NETWORKS
 from bench.problems import Problem
+from bench.progress import progress
 from bench.tables import megabytes, show
 
 HEADER = ("method", "saved for backward", "XLA temp", "plain / this", "compile")
+DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16}
+DEVICES = {False: "this machine", True: "H100 (compiled, not run)"}
+# What a quantity is of: rows that agree in these replace each other.
+KEYS = ("network", "method", "dtype", "device")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `run` reads from the command line."""
-    parser.add_argument("--batch", type=int, help="ResNet-50's (default 16, H100 64)")
-    parser.add_argument("--size", type=int, default=224, help="its image size")
+    parser.add_argument("--networks", nargs="+", choices=[*NETWORKS])
+    parser.add_argument("--batch", type=int, help="default: one for each network")
     parser.add_argument("--methods", nargs="+", help="default: all of them")
-    parser.add_argument(
-        "--problems", nargs="+", default=["resnet50", "mlp"], choices=[*_PROBLEMS]
-    )
+    parser.add_argument("--dtype", choices=[*DTYPES], default="f32")
     parser.add_argument("--h100", action="store_true", help="compile for an H100")
+    parser.add_argument(
+        "--largest-batch",
+        action="store_true",
+        help=f"that fits {', '.join(map(str, MEMORIES_GB))} GB, too",
+    )
+    parser.add_argument("--resume", action="store_true", help="keep what is recorded")
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Compiles each problem in each way; shows a table and records it."""
+    """Compiles each network in each way; shows tables and records them."""
     if options.h100:
         deviceless.require()
-    device = "H100 (compiled, not run)" if options.h100 else "this machine"
-    for name in options.problems:
-        problem = _PROBLEMS[name](options)
-        rows = []
-        for method in methods.select(options.methods, methods.ALL):
-            with console.status(f"{problem.name}: {method.name}"):
-                rows.append(measure(problem, method, h100=options.h100))
-        show(console, f"{problem.name}, {device}", HEADER, _cells(rows))
-        path = record.append("memory", [row | {"device": device} for row in rows])
-        console.print(f"recorded in {path}")
+    chosen = [
+        method
+        for method in methods.select(options.methods, methods.ALL)
+        # The policies' own floats are jnp code there.
+        if not (options.h100 and method in methods.IN_JNP)
+    ]
+    names = options.networks or [*NETWORKS]
+    rows: list[dict[str, Any]] = []
+    with progress(console) as bar:
+        task = bar.add_task("", total=len(names) * len(chosen))
+        for name in names:
+            for method in chosen:
+                bar.update(task, description=f"{name}, {method.name}")
+                rows.append(_row(name, method, options))
+                bar.advance(task)
+            _show(console, [row for row in rows if row["network"] == name])
+    summaries.show_memory(console, rows)
+    console.print(f"recorded in {record.path_of('memory')}")
+
+
+def _row(name: str, method: Method, options: argparse.Namespace) -> dict[str, Any]:
+    """Measured and recorded, or taken from the record."""
+    problem = _problem(name, options, options.batch)
+    row: dict[str, Any] = {
+        "network": name,
+        "problem": problem.name,
+        "method": method.name,
+        "dtype": options.dtype,
+        "device": DEVICES[options.h100],
+    }
+    known = record.already("memory", **row) if options.resume else None
+    if known and not (options.largest_batch and "largest_batch" not in known):
+        return known
+    row |= measure(problem, method, h100=options.h100)
+    if options.largest_batch and "temp_bytes" in row:
+        row["largest_batch"] = _largest(name, method, options)
+    record.append("memory", [row])
+    return row
 
 
 def measure(problem: Problem, method: Method, *, h100: bool) -> dict[str, Any]:
-    """One row of the table: bytes and seconds."""
+    """Bytes and seconds, or what the compiler says instead."""
     loss, args = problem.loss(method), problem.avals()
     compile_for = deviceless.compile_gradient if h100 else compile_gradient
     start = time.perf_counter()
-    compiled = compile_for(loss, args)
+    try:
+        compiled = compile_for(loss, args)
+    except Exception as error:  # XLA's own errors have no common class
+        if method is not methods.OFFLOAD:
+            raise
+        return {"error": str(error).partition("\n")[0]}
     return {
-        "problem": problem.name,
-        "method": method.name,
-        "compile_s": time.perf_counter() - start,
-        "temp_bytes": temp_bytes(compiled),
+        "compile_s": round(time.perf_counter() - start, 2),
+        **program_bytes(compiled),
         "saved_bytes": saved_bytes(loss, args),
     }
 
 
-def _cells(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    plain = next(row for row in rows if row["method"] == methods.PLAIN.name)
-    return [
-        (
-            row["method"],
-            megabytes(row["saved_bytes"]),
-            megabytes(row["temp_bytes"]),
-            f"{plain['temp_bytes'] / row['temp_bytes']:.2f}",
-            f"{row['compile_s']:.1f} s",
+def _problem(name: str, options: argparse.Namespace, batch: int | None) -> Problem:
+    problem = NETWORKS[name].problem(h100=options.h100, batch=batch)
+    return problem.in_dtype(DTYPES[options.dtype])
+
+
+def _largest(
+    name: str, method: Method, options: argparse.Namespace
+) -> dict[str, int | None]:
+    """By device memory in GB: the largest batch that fits."""
+
+    @functools.cache
+    def nbytes(batch: int) -> int:
+        problem = _problem(name, options, batch)
+        return measure(problem, method, h100=options.h100)["device_bytes"]
+
+    return {f"{gb} GB": largest_batch(nbytes, 1e9 * gb) for gb in MEMORIES_GB}
+
+
+def _show(console: Console, rows: Sequence[dict[str, Any]]) -> None:
+    plain = rows[0]
+    title = f"{plain['problem']}, {plain['dtype']}, {plain['device']}"
+    batches = [f"batch in {name}" for name in plain.get("largest_batch", {})]
+    cells = []
+    for row in rows:
+        if "error" in row:
+            cells.append((row["method"], "does not compile"))
+            continue
+        cells.append(
+            (
+                row["method"],
+                megabytes(row["saved_bytes"]),
+                megabytes(row["temp_bytes"]),
+                f"{plain['temp_bytes'] / row['temp_bytes']:.2f}",
+                f"{row['compile_s']:.1f} s",
+                *(str(batch) for batch in row.get("largest_batch", {}).values()),
+            )
         )
-        for row in rows
-    ]
-
-
-def _resnet50(options: argparse.Namespace) -> Problem:
-    batch = options.batch or (64 if options.h100 else 16)
-    return problems.resnet50_imagenet(batch=batch, size=options.size)
-
-
-_PROBLEMS = {
-    "resnet50": _resnet50,
-    "mlp": lambda options: problems.gelu_mlp(),
-    "gpt": lambda options: problems.gpt_small(),
-    "vgg16": lambda options: problems.vgg16_small(),
-}
+    show(console, title, (*HEADER, *batches), cells)

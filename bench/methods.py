@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 import epmc_jax
+from epmc_jax.codecs import GroupQuant
 
 Loss = Callable[..., Any]
 """`loss(params, state, *batch) -> (scalar, new_state)`."""
@@ -14,19 +15,63 @@ Loss = Callable[..., Any]
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """`wrap` changes the loss; `remat_blocks` asks for a network that checkpoints."""
+    """`wrap` changes the loss; `remat_blocks` asks for a network that checkpoints each
+    block, `remat_cheap` for one that checkpoints each norm and each gelu alone."""
 
     name: str
     wrap: Callable[[Loss], Loss] = lambda loss: loss
     remat_blocks: bool = False
+    remat_cheap: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JnpGroupQuant(GroupQuant):
+    """`GroupQuant` without its kernels: XLA compiles the reference, bytes as before."""
+
+    def encode_kernel(self, dtype: Any) -> None:
+        del dtype
+
+    def decode_kernel(self, dtype: Any) -> None:
+        del dtype
 
 
 def _compressed(name: str, policy: epmc_jax.Policy) -> Method:
     return Method(name, lambda loss: epmc_jax.compress(loss, policy=policy))
 
 
+def _without_kernels(policy: epmc_jax.Policy) -> epmc_jax.Policy:
+    """The same policy with floats encoded by jnp code."""
+
+    def rule(rule: epmc_jax.Rule) -> epmc_jax.Rule:
+        if not isinstance(rule.codec, GroupQuant):
+            return rule
+        codec = JnpGroupQuant(**dataclasses.asdict(rule.codec))
+        return dataclasses.replace(rule, codec=codec)
+
+    return epmc_jax.Policy(*map(rule, policy.rules), seed=policy.seed)
+
+
+def quantised(bit_width: int) -> Method:
+    """`balanced` with another number of bits for floats."""
+    codec = GroupQuant(bit_width=bit_width, group_size=128, rounding="stochastic")
+    rules = epmc_jax.policies.exact().rules
+    floats = (epmc_jax.Rule(kind=kind, codec=codec) for kind in ("relu", "dense"))
+    return _compressed(f"{bit_width} bits", epmc_jax.Policy(*rules, *floats))
+
+
 def _is_matmul(primitive, *_, **__) -> bool:
     return primitive.name in ("dot_general", "conv_general_dilated")
+
+
+def _offloads_matmuls(primitive, *args: Any, **params: Any) -> Any:
+    # JAX gives the mark of an offloaded value only by a policy that knows no
+    # convolutions: it is asked about a product of vectors.
+    dots = jax.checkpoint_policies.offload_dot_with_no_batch_dims(
+        "device", "pinned_host"
+    )
+    if not _is_matmul(primitive):
+        return dots(primitive, *args, **params)
+    return dots(jax.lax.dot_general_p, dimension_numbers=(((), ()), ((), ())))
 
 
 PLAIN = Method("plain")
@@ -34,14 +79,33 @@ EXACT = _compressed("exact", epmc_jax.policies.exact())
 PRECISE = _compressed("precise", epmc_jax.policies.precise())
 BALANCED = _compressed("balanced", epmc_jax.policies.balanced())
 CHECKPOINT = Method("jax.checkpoint", remat_blocks=True)
+CHECKPOINT_WHOLE = Method("jax.checkpoint, whole", jax.checkpoint)
 CHECKPOINT_MATMULS = Method(
     "jax.checkpoint, matmuls saved",
     lambda loss: jax.checkpoint(loss, policy=_is_matmul),
 )
+CHECKPOINT_CHEAP = Method("jax.checkpoint, norms and gelus", remat_cheap=True)
+OFFLOAD = Method(
+    "jax.checkpoint, matmuls to host",
+    lambda loss: jax.checkpoint(loss, policy=_offloads_matmuls),
+)
+JNP_8_BITS = _compressed("8 bits in jnp", _without_kernels(epmc_jax.policies.precise()))
+JNP_4_BITS = _compressed(
+    "4 bits in jnp", _without_kernels(epmc_jax.policies.balanced())
+)
 
 POLICIES = (EXACT, PRECISE, BALANCED)
 DEMO = (PLAIN, *POLICIES, CHECKPOINT)
-ALL = (*DEMO, CHECKPOINT_MATMULS)
+IN_JNP = (JNP_8_BITS, JNP_4_BITS)
+RIVALS = (
+    CHECKPOINT,
+    CHECKPOINT_WHOLE,
+    CHECKPOINT_MATMULS,
+    CHECKPOINT_CHEAP,
+    OFFLOAD,
+    *IN_JNP,
+)
+ALL = (PLAIN, *POLICIES, *RIVALS)
 
 
 def select(names: Iterable[str] | None, methods: tuple[Method, ...]) -> list[Method]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from bench.nets.blocks import run_blocks
+from bench.nets.blocks import Gelu, run_blocks
 
 
 class Attention(nnx.Module):
@@ -22,7 +22,7 @@ class Attention(nnx.Module):
         batch, time, width = x.shape
         qkv = self.qkv(x).reshape(batch, time, 3, self.heads, width // self.heads)
         q, k, v = jnp.moveaxis(qkv, 2, 0)
-        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(q.shape[-1])
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5
         causal = jnp.tril(jnp.ones((time, time), bool))
         weights = jax.nn.softmax(jnp.where(causal, scores, -1e30), axis=-1)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v)
@@ -37,11 +37,12 @@ class Block(nnx.Module):
         self.attention = Attention(width, heads, rngs)
         self.norm2 = nnx.LayerNorm(width, rngs=rngs)
         self.up = nnx.Linear(width, 4 * width, rngs=rngs)
+        self.gelu = Gelu()
         self.down = nnx.Linear(4 * width, width, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
         x = x + self.attention(self.norm1(x))
-        return x + self.down(nnx.gelu(self.up(self.norm2(x))))
+        return x + self.down(self.gelu(self.up(self.norm2(x))))
 
 
 class Gpt(nnx.Module):
@@ -74,12 +75,15 @@ class Gpt(nnx.Module):
         self.is_scanned = is_scanned
 
     def __call__(self, tokens: Array) -> Array:
-        x = self.tokens(tokens) + self.positions(jnp.arange(tokens.shape[1]))
+        # Not by calls of `nnx.Embed`: it computes in the dtype of its construction.
+        embedding = self.tokens.embedding[...]
+        positions = self.positions.embedding[...][: tokens.shape[1]]
+        x = jnp.take(embedding, tokens, axis=0) + positions
         if self.is_scanned:
             x = _scan(x, self.blocks)
         else:
             x = run_blocks(self.blocks, x, remat=self.remat_blocks)
-        return self.tokens.attend(self.norm(x))
+        return self.norm(x) @ embedding.T
 
 
 def _stacked(depth: int, width: int, heads: int, rngs: nnx.Rngs) -> Block:

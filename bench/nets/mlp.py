@@ -3,7 +3,7 @@
 from flax import nnx
 from jax import Array
 
-from bench.nets.blocks import run_blocks
+from bench.nets.blocks import Gelu, run_blocks
 
 
 class GeluLayer(nnx.Module):
@@ -11,9 +11,10 @@ class GeluLayer(nnx.Module):
 
     def __init__(self, width: int, rngs: nnx.Rngs):
         self.linear = nnx.Linear(width, width, rngs=rngs)
+        self.gelu = Gelu()
 
     def __call__(self, x: Array) -> Array:
-        return nnx.gelu(self.linear(x))
+        return self.gelu(self.linear(x))
 
 
 class GeluMlp(nnx.Module):

@@ -9,22 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from bench.nets.blocks import run_blocks
-
-
-def _conv(
-    features_in: int, features: int, kernel: int, stride: int, rngs: nnx.Rngs
-) -> nnx.Conv:
-    return nnx.Conv(
-        features_in,
-        features,
-        (kernel, kernel),
-        strides=stride,
-        padding=kernel // 2,
-        use_bias=False,
-        kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
-        rngs=rngs,
-    )
+from bench.nets.blocks import conv, run_blocks
 
 
 def max_pool_3x3(x: Array) -> Array:
@@ -36,7 +21,7 @@ class _Shortcut(nnx.Module):
     """1x1 convolution and normalisation where a block changes the shape."""
 
     def __init__(self, features_in: int, features: int, stride: int, rngs: nnx.Rngs):
-        self.conv = _conv(features_in, features, 1, stride, rngs)
+        self.conv = conv(features_in, features, 1, stride, rngs)
         self.norm = nnx.BatchNorm(features, momentum=0.9, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
@@ -57,9 +42,9 @@ class BasicBlock(nnx.Module):
     expansion = 1
 
     def __init__(self, features_in: int, width: int, stride: int, rngs: nnx.Rngs):
-        self.conv1 = _conv(features_in, width, 3, stride, rngs)
+        self.conv1 = conv(features_in, width, 3, stride, rngs)
         self.norm1 = nnx.BatchNorm(width, momentum=0.9, rngs=rngs)
-        self.conv2 = _conv(width, width, 3, 1, rngs)
+        self.conv2 = conv(width, width, 3, 1, rngs)
         self.norm2 = nnx.BatchNorm(width, momentum=0.9, rngs=rngs)
         self.shortcut = nnx.data(_shortcut(features_in, width, stride, rngs))
 
@@ -76,11 +61,11 @@ class Bottleneck(nnx.Module):
 
     def __init__(self, features_in: int, width: int, stride: int, rngs: nnx.Rngs):
         features = width * self.expansion
-        self.conv1 = _conv(features_in, width, 1, 1, rngs)
+        self.conv1 = conv(features_in, width, 1, 1, rngs)
         self.norm1 = nnx.BatchNorm(width, momentum=0.9, rngs=rngs)
-        self.conv2 = _conv(width, width, 3, stride, rngs)
+        self.conv2 = conv(width, width, 3, stride, rngs)
         self.norm2 = nnx.BatchNorm(width, momentum=0.9, rngs=rngs)
-        self.conv3 = _conv(width, features, 1, 1, rngs)
+        self.conv3 = conv(width, features, 1, 1, rngs)
         self.norm3 = nnx.BatchNorm(features, momentum=0.9, rngs=rngs)
         self.shortcut = nnx.data(_shortcut(features_in, features, stride, rngs))
 
@@ -97,7 +82,8 @@ class ResNet(nnx.Module):
     `small_images` replaces the 7x7 stride-2 convolution of the stem by a 3x3 stride-1
     one, and the last stage keeps the size of the third: on 2x2 images XLA:CPU runs a
     3x3 convolution a hundred times slower than on 4x4 ones (569 against 20 ms for 512
-    channels and batch 100, jax 0.10.2). `remat_blocks` wraps each block in
+    channels and batch 100, jax 0.10.2). `width`: features of the stem and of the first
+    stage's blocks. `remat_blocks` wraps each block in
     `jax.checkpoint`.
     """
 
@@ -108,23 +94,24 @@ class ResNet(nnx.Module):
         *,
         num_classes: int = 1000,
         channels: int = 3,
+        width: int = 64,
         small_images: bool = False,
         remat_blocks: bool = False,
         rngs: nnx.Rngs,
     ):
         kernel, stride = (3, 1) if small_images else (7, 2)
         self.remat_blocks = remat_blocks
-        self.conv = _conv(channels, 64, kernel, stride, rngs)
-        self.norm = nnx.BatchNorm(64, momentum=0.9, rngs=rngs)
+        self.conv = conv(channels, width, kernel, stride, rngs)
+        self.norm = nnx.BatchNorm(width, momentum=0.9, rngs=rngs)
         blocks = []
-        features = 64
+        features = width
         shrinking = (1, 2) if small_images else (1, 2, 3)
         for stage, size in enumerate(stage_sizes):
-            width = 64 * 2**stage
+            inner = width * 2**stage
             for index in range(size):
                 stride = 2 if stage in shrinking and index == 0 else 1
-                blocks.append(block(features, width, stride, rngs))
-                features = width * block.expansion
+                blocks.append(block(features, inner, stride, rngs))
+                features = inner * block.expansion
         self.blocks = nnx.List(blocks)
         self.classifier = nnx.Linear(features, num_classes, rngs=rngs)
 
