@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from epmc_jax import _hlo, _liveness
 from epmc_jax._hlo import Instruction, Module
+from epmc_jax.machines import H100, Machine
+
+if TYPE_CHECKING:
+    from epmc_jax.simulating import Simulation
 
 _CODEC = re.compile(r"epmc_\w*(encode|decode)$")
 # Kernels that take long: what another one can hide beside.
@@ -65,12 +69,22 @@ class Schedule:
     calls: tuple[CodecCall, ...]
     steps: tuple[Step, ...]
     live_bytes: tuple[int, ...]
+    module: Module = dataclasses.field(repr=False, compare=False)
 
     def hidden_fraction(self, direction: str | None = None) -> float:
         """Calls that are hidden, of all calls or of those in `direction`; 1 if there
         are none."""
         found = [c for c in self.calls if direction in (None, c.direction)]
         return sum(c.is_hidden for c in found) / len(found) if found else 1.0
+
+    def simulate(self, machine: Machine = H100) -> Simulation:
+        """How long a run takes on a model of `machine`, and the codecs in it.
+
+        An estimate from bytes, operations and the order of launch, not a measurement.
+        """
+        from epmc_jax import simulating
+
+        return simulating.simulate(self.module, machine)
 
     def __str__(self) -> str:
         from epmc_jax import lanes
@@ -103,6 +117,7 @@ def schedule(compiled: Any) -> Schedule:
         calls=tuple(calls),
         steps=tuple(_step(module, i) for i in module.computations[module.entry]),
         live_bytes=tuple(_liveness.live_bytes(module, module.entry)),
+        module=module,
     )
 
 
@@ -123,7 +138,7 @@ def _calls(module: Module, computation: str) -> list[CodecCall]:
     }
     found = []
     for start, instruction in enumerate(body):
-        target = _codec_target(module, instruction)
+        target = codec_target(module, instruction)
         kind = _CODEC.match(target)
         if kind is None or instruction.opcode.endswith("-done"):
             continue
@@ -136,14 +151,14 @@ def _calls(module: Module, computation: str) -> list[CodecCall]:
     return found
 
 
-def _codec_target(module: Module, instruction: Instruction) -> str:
+def codec_target(module: Module, instruction: Instruction) -> str:
     """The codec's target that `instruction` calls, itself or in a computation."""
     if instruction.opcode == "custom-call":
         return instruction.target if _CODEC.match(instruction.target) else ""
     if instruction.opcode not in ("call", "call-start", "async-start"):
         return ""
     inner = (i for name in instruction.called for i in module.computations[name])
-    return next(filter(None, (_codec_target(module, i) for i in inner)), "")
+    return next(filter(None, (codec_target(module, i) for i in inner)), "")
 
 
 def _takes_long(module: Module, instruction: Instruction) -> bool:
@@ -158,7 +173,7 @@ def _takes_long(module: Module, instruction: Instruction) -> bool:
 
 
 def _step(module: Module, instruction: Instruction) -> Step:
-    if _codec_target(module, instruction):
+    if codec_target(module, instruction):
         return Step(instruction.name, "codec")
     is_layer = _takes_long(module, instruction)
     return Step(instruction.name, "layer" if is_layer else "other")
