@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 import epmc_jax
+from bench import unoptimised
 
 Loss = Callable[..., Any]
 """`loss(params, state, *batch) -> (scalar, new_state)`."""
@@ -38,6 +39,7 @@ CHECKPOINT_MATMULS = Method(
     "jax.checkpoint, matmuls saved",
     lambda loss: jax.checkpoint(loss, policy=_is_matmul),
 )
+UNOPTIMISED = Method("unoptimised", unoptimised.encode_all)
 
 POLICIES = (EXACT, PRECISE, BALANCED)
 DEMO = (PLAIN, *POLICIES, CHECKPOINT)

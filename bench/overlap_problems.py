@@ -60,6 +60,8 @@ IN_BFLOAT16: Mapping[str, Callable[[], Problem]] = {
     "resnet50": lambda: mixed(problems.resnet50_imagenet(batch=256)),
     "vgg16": lambda: mixed(problems.vgg16_imagenet(batch=64)),
     "gpt": lambda: mixed(problems.gpt_small(batch=16, time=1024)),
-    "gpt-scanned": lambda: mixed(problems.gpt_small(batch=16, time=1024, is_scanned=True)),
+    "gpt-scanned": lambda: mixed(
+        problems.gpt_small(batch=16, time=1024, is_scanned=True)
+    ),
     "vit": lambda: mixed(problems.vit_small(batch=256)),
 }

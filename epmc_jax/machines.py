@@ -91,8 +91,8 @@ def slowdown(*loads: Load) -> float:
 
 
 # Data sheets of the SXM modules, without sparsity. float32 is TF32: XLA's default for
-# products. The efficiency is of large products in libraries; a higher one leaves less to
-# hide behind.
+# products. The efficiency is of large products in libraries; a higher one leaves less
+# to hide behind.
 H100 = Machine(
     name="H100",
     bytes_per_s=3.35e12,

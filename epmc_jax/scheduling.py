@@ -27,7 +27,8 @@ class CodecCall:
 
     `computation`: the part of the program it stands in: the whole, or the body of a
     loop. `start`, `done`: steps of it; the same where the call is synchronous.
-    `beside`: the matrix products, convolutions and loops between the two.
+    `beside`: the matrix products, convolutions and loops between the two. `layer`: how
+    many of these stand before it. `dense_bytes`: of what it encodes or decodes.
     """
 
     direction: Literal["encode", "decode"]
@@ -36,6 +37,8 @@ class CodecCall:
     start: int
     done: int
     beside: tuple[str, ...]
+    layer: int
+    dense_bytes: int
 
     @property
     def is_asynchronous(self) -> bool:
@@ -133,20 +136,32 @@ def _launched(module: Module, name: str) -> list[str]:
 
 def _calls(module: Module, computation: str) -> list[CodecCall]:
     body = module.computations[computation]
+    shapes = {i.name: i.shape for i in body}
     done = {
         i.operands[0]: at for at, i in enumerate(body) if i.opcode.endswith("-done")
     }
-    found = []
+    found, layer = [], 0
     for start, instruction in enumerate(body):
+        layer += _takes_long(module, instruction)
         target = codec_target(module, instruction)
         kind = _CODEC.match(target)
         if kind is None or instruction.opcode.endswith("-done"):
             continue
         end = done.get(instruction.name, start)
         beside = (i.name for i in body[start + 1 : end] if _takes_long(module, i))
-        direction: Any = kind.group(1)
+        arrays = [shapes.get(o, "") for o in instruction.operands]
+        arrays += _hlo.elements(instruction.shape)
         found.append(
-            CodecCall(direction, target, computation, start, end, tuple(beside))
+            CodecCall(
+                direction=kind.group(1),  # type: ignore[arg-type]
+                target=target,
+                computation=computation,
+                start=start,
+                done=end,
+                beside=tuple(beside),
+                layer=layer,
+                dense_bytes=max(map(_hlo.nbytes, arrays)),
+            )
         )
     return found
 
