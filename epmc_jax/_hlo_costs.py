@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from epmc_jax import _hlo
 from epmc_jax._hlo import Instruction, Module
-from epmc_jax.machines import Cost
+from epmc_jax.machines import Cost, kernel_instructions
 
 _FREE = frozenset(
     """after-all bitcast constant get-tuple-element iota opt-barrier
@@ -33,24 +33,6 @@ _SLOW = frozenset(
 _SLOW_INSTRUCTIONS = 8
 _WORKSPACE = re.compile(r"[su]8\[\d+\]")
 _CODEC_SCOPE = re.compile(r'op_name="[^"]*epmc_(?:en|de)code')
-# Per element of the dense array, as `python -m bench cuda` counts them (float32, the
-# dearest variant); what is not here takes as many as its bytes allow.
-_KERNEL_INSTRUCTIONS = {
-    "epmc_bit_mask_encode": 11,
-    "epmc_bit_mask_decode": 9,
-    "epmc_group_quant_encode": 70,
-    "epmc_group_quant_decode": 31,
-    "epmc_narrow_encode": 46,
-    "epmc_narrow_decode": 40,
-    "epmc_sparse_fixed_rate_encode": 75,
-    "epmc_sparse_fixed_rate_decode": 47,
-    "epmc_sparse_fixed_rate_mask": 9,
-}
-
-
-def kernel_instructions(target: str, elements: int) -> int:
-    """Instructions of a codec's kernel for `elements` of the dense array."""
-    return elements * _KERNEL_INSTRUCTIONS.get(target, 0)
 
 
 class Costs:

@@ -36,6 +36,35 @@ class Cost:
             instructions=self.instructions + other.instructions,
         )
 
+    def times(self, number: float) -> Cost:
+        """Of `number` such kernels."""
+        return dataclasses.replace(
+            self,
+            nbytes=number * self.nbytes,
+            flops=number * self.flops,
+            instructions=number * self.instructions,
+        )
+
+
+# Per element of the dense array, as `python -m bench cuda` counts them (float32, the
+# dearest variant); what is not here takes as many as its bytes allow.
+_KERNEL_INSTRUCTIONS = {
+    "epmc_bit_mask_encode": 11,
+    "epmc_bit_mask_decode": 9,
+    "epmc_group_quant_encode": 70,
+    "epmc_group_quant_decode": 31,
+    "epmc_narrow_encode": 46,
+    "epmc_narrow_decode": 40,
+    "epmc_sparse_fixed_rate_encode": 75,
+    "epmc_sparse_fixed_rate_decode": 47,
+    "epmc_sparse_fixed_rate_mask": 9,
+}
+
+
+def kernel_instructions(target: str, elements: int) -> int:
+    """Instructions of a codec's kernel for `elements` of the dense array."""
+    return elements * _KERNEL_INSTRUCTIONS.get(target, 0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Load:
@@ -127,8 +156,9 @@ def this_cpu() -> Machine:
         bytes_per_s=copied,
         flops_per_s={"float32": multiplied},
         efficiency=1,
-        # One instruction multiplies and adds.
-        instructions_per_s=multiplied / 2,
+        # The kernels there are not those whose instructions are counted: they are
+        # about as fast as a copy (docs/codecs.md).
+        instructions_per_s=math.inf,
         overlaps=False,
     )
 
