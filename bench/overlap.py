@@ -165,10 +165,18 @@ def _steps(options: argparse.Namespace, console: Console) -> Sequence[overlap_ba
     title = f"ResNet-18, one training step on this CPU, batch {settings.batch}"
     cells = [(name, f"{ratio:.3f}") for name, ratio in relative.items()]
     show(console, title, STEP_HEADER, cells)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"problem": title, "way": name, "relative_step_time": ratio}
         for name, ratio in relative.items()
     ]
+    alone = overlap_step.concurrency(options.rounds)
+    in_turn = alone["encode"] + alone["multiply"]
+    console.print(
+        f"an encode {alone['encode']:.1f} ms, a matrix product "
+        f"{alone['multiply']:.1f} ms, both in one program {alone['both']:.1f} ms: "
+        f"{alone['both'] / in_turn:.2f} of the sum"
+    )
+    rows.append({"problem": "one program, two calls", "way": "this CPU"} | alone)
     console.print(f"recorded in {record.append('overlap', rows)}")
     return overlap_bars.of_steps(relative, options.policy)
 

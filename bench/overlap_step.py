@@ -1,11 +1,16 @@
-"""Training steps measured on this machine's CPU: what all the encoding costs there."""
+"""Measured on this machine's CPU: what the encoding costs a step, what runs at once."""
+
+import functools
+import statistics
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bench import methods, training
 from bench.measure import interleaved_ms, relative_time
 from bench.methods import Method
+from epmc_jax.codecs import GroupQuant
 
 COMPARED = (methods.PLAIN, methods.PRECISE, methods.BALANCED, methods.UNOPTIMISED)
 
@@ -32,3 +37,32 @@ def relative_steps(settings: training.Settings, rounds: int) -> dict[str, float]
         calls = {m.name: _Advancing(m, settings) for m in COMPARED}
         times = interleaved_ms(calls, rounds=rounds, warm_up=3)
     return relative_time(times, methods.PLAIN.name)
+
+
+def concurrency(rounds: int) -> dict[str, float]:
+    """Milliseconds of an encode, of a matrix product, and of both in one program.
+
+    Neither needs the other. What XLA:CPU runs at once would take less than the sum.
+    """
+    codec = GroupQuant(bit_width=8)
+    x = jnp.ones((64, 1 << 18))
+    square = jnp.ones((640, 640))
+
+    def encode(x: jax.Array, square: jax.Array) -> jax.Array:
+        del square
+        return codec.encode(x).rows
+
+    def multiply(x: jax.Array, square: jax.Array) -> jax.Array:
+        del x
+        return square @ square
+
+    def both(x: jax.Array, square: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return encode(x, square), multiply(x, square)
+
+    with jax.default_device(jax.devices("cpu")[0]):
+        calls = {
+            fun.__name__: functools.partial(jax.jit(fun), x, square)
+            for fun in (encode, multiply, both)
+        }
+        times = interleaved_ms(calls, rounds=rounds, warm_up=2)
+    return {name: statistics.median(found) for name, found in times.items()}
