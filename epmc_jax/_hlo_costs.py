@@ -8,6 +8,7 @@ element; those of the codecs' kernels are counted in their machine code.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Iterator
@@ -54,7 +55,7 @@ class Costs:
             return Cost()
         if not codecs and self._is_codec(instruction):
             return Cost()
-        if opcode == "fusion":
+        if opcode in ("fusion", "fusion-start"):
             return self._fusion(instruction, codecs)
         if opcode in ("call", "call-start", "async-start"):
             return self._called(instruction)
@@ -86,9 +87,7 @@ class Costs:
 
     def _custom_call(self, instruction: Instruction, operands: list[str]) -> Cost:
         target = instruction.target
-        results = [
-            s for s in _hlo.elements(instruction.shape) if not _WORKSPACE.match(s)
-        ]
+        results = _results(instruction)
         if target.startswith("epmc_"):
             # `pin` and barriers hand on their operand.
             if target == "epmc_pin":
@@ -130,6 +129,11 @@ class Costs:
             if not codecs and _CODEC_SCOPE.search(inner.attributes):
                 continue
             operands = self._operands(name, inner)
+            if inner.opcode == "custom-call":
+                # A call of a library, whose operands are slices.
+                called = self._custom_call(inner, operands)
+                total += dataclasses.replace(called, nbytes=0)
+                continue
             total += Cost(
                 flops=_product_flops(inner, operands),
                 dtype=_dtype(operands),
@@ -158,11 +162,19 @@ class Costs:
                 inner = by_name[inner.operands[0]]
             if inner.opcode == "dynamic-update-slice":
                 return _hlo.nbytes(self.shapes[name][inner.operands[1]])
-            return _hlo.nbytes(inner.shape)
+            return sum(map(_hlo.nbytes, _results(inner)))
 
         if root.opcode == "tuple":
             return sum(written(by_name[o]) for o in root.operands)
         return written(root)
+
+
+def _results(instruction: Instruction) -> list[str]:
+    """The shapes of what it makes, without the workspace of a library."""
+    shapes = list(_hlo.elements(instruction.shape))
+    if instruction.opcode != "custom-call":
+        return shapes
+    return [shape for shape in shapes if not _WORKSPACE.match(shape)]
 
 
 def _read_bytes(array: Instruction, readers: dict[str, list[Instruction]]) -> int:
