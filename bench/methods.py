@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 import epmc_jax
+from bench import unoptimised
 from epmc_jax.codecs import GroupQuant
 
 Loss = Callable[..., Any]
@@ -93,6 +94,7 @@ JNP_8_BITS = _compressed("8 bits in jnp", _without_kernels(epmc_jax.policies.pre
 JNP_4_BITS = _compressed(
     "4 bits in jnp", _without_kernels(epmc_jax.policies.balanced())
 )
+UNOPTIMISED = Method("unoptimised", unoptimised.encode_all)
 
 POLICIES = (EXACT, PRECISE, BALANCED)
 DEMO = (PLAIN, *POLICIES, CHECKPOINT)

@@ -4,6 +4,7 @@
 """
 
 from epmc_jax import codecs as codecs
+from epmc_jax import machines as machines
 from epmc_jax import policies as policies
 from epmc_jax._types import SecondOrderError as SecondOrderError
 from epmc_jax.compressing import compress as compress
@@ -17,6 +18,7 @@ from epmc_jax.policy import Rule as Rule
 from epmc_jax.scheduling import CodecCall as CodecCall
 from epmc_jax.scheduling import Schedule as Schedule
 from epmc_jax.scheduling import schedule as schedule
+from epmc_jax.simulating import Simulation as Simulation
 from epmc_jax.transform import disable as disable
 
 __version__ = "0.1.0"

@@ -27,6 +27,10 @@ from epmc_jax._primitives import (
 _ENCODE_STREAM = 1
 _DECODE_STREAM = 2
 
+# Around jnp code that XLA fuses into its consumers: there it has no other name.
+ENCODE_SCOPE = "epmc_encode"
+DECODE_SCOPE = "epmc_decode"
+
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
@@ -46,7 +50,8 @@ def _encode_reference(x: Any, *, codec: Any, lags: bool = False) -> Any:
     shape = codec.encoded_shape(x.shape, x.dtype)
     if math.prod(shape) == 0:
         return jnp.zeros(shape, jnp.uint8)
-    return codec.encode_reference(x)
+    with jax.named_scope(ENCODE_SCOPE):
+        return codec.encode_reference(x)
 
 
 def _encode_on_cpu(x: Any, *, codec: Any, lags: bool) -> Any:
@@ -138,7 +143,8 @@ def _decode_reference(
     if math.prod(shape) == 0:
         return jnp.zeros(shape, dtype)
     rows = wait_for(rows, operands[: ties.after])
-    return codec.decode_reference(rows, shape, dtype)
+    with jax.named_scope(DECODE_SCOPE):
+        return codec.decode_reference(rows, shape, dtype)
 
 
 def _decode_on_cpu(rows: Any, *operands: Any, ties: Ties, **params: Any) -> Any:

@@ -11,7 +11,10 @@ _ITEMSIZES = {"pred": 1, "token": 0, "opaque": 0, "s4": 1, "u4": 1}
 _ARRAY = re.compile(r"([a-z]\w*)\[([\d,]*)\]")
 _HEADER = re.compile(r"(ENTRY )?%?([\w.\-]+) .*-> .*\{$")
 _RESULT = re.compile(r"\s+(ROOT )?%?([\w.\-]+) = ")
-_CALLED = re.compile(r"(?:to_apply|calls|body|condition)=%?([\w.\-]+)")
+_CALLED = re.compile(
+    r"(?:to_apply|calls|body|condition|(?:true|false)_computation)=%?([\w.\-]+)"
+)
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +31,21 @@ class Instruction:
     @property
     def called(self) -> tuple[str, ...]:
         """The computations that it runs."""
-        return tuple(_CALLED.findall(self.attributes))
+        branches = _BRANCHES.search(self.attributes)
+        names = re.findall(r"[\w.\-]+", branches.group(1)) if branches else ()
+        return *_CALLED.findall(self.attributes), *names
+
+    @property
+    def iterations(self) -> int:
+        """How often a `while` runs its body; 1 where the program does not tell."""
+        found = re.search(r'known_trip_count":\{"n":"(\d+)"', self.attributes)
+        return int(found.group(1)) if found else 1
+
+    @property
+    def stream(self) -> str:
+        """The CUDA stream that a call is to run on; empty for that of the layers."""
+        found = re.search(r'_xla_stream_annotation="(\d+)"', self.attributes)
+        return found.group(1) if found else ""
 
     @property
     def index(self) -> int:

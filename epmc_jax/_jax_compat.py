@@ -58,6 +58,11 @@ def _opened(body: Any) -> tuple[Jaxpr, Sequence[Any]]:
     return (body.jaxpr, body.consts) if hasattr(body, "consts") else (body, ())
 
 
+def equations(body: Any) -> list[JaxprEqn]:
+    """The equations of a body that is a parameter of an equation."""
+    return list(_opened(body)[0].eqns)
+
+
 def bind_equation(eqn: JaxprEqn, inputs: Sequence[Any]) -> list[Any]:
     """Applies one equation to `inputs`, as `eval_jaxpr` does."""
     bound = eqn.primitive.get_bind_params(eqn.params)

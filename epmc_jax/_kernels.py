@@ -72,6 +72,11 @@ def has_cuda_kernel(target: str) -> bool:
     return target in _CUDA_TARGETS and _register(_CUDA_LIBRARY, _CUDA_TARGETS, "CUDA")
 
 
+def is_for_cuda(target: str) -> bool:
+    """True if calls of `target` are a kernel on NVIDIA GPUs, wherever this runs."""
+    return target in _CUDA_TARGETS
+
+
 def runs_asynchronously(target: str | None) -> bool:
     """True if calls of `target` may run beside the layers, on a CUDA stream of their
     own."""

@@ -11,6 +11,8 @@ import numpy as np
 
 from epmc_jax import report
 from epmc_jax.codecs import Raw
+from epmc_jax.machines import Machine
+from epmc_jax.passes.hiding import Hiding, hiding
 from epmc_jax.passes.regions import PlannedRegion
 from epmc_jax.passes.selection import Stored
 from epmc_jax.policy import Policy, check_policy
@@ -27,6 +29,10 @@ class PlanRow:
 
     `site`: module path. `kind`: see `Residual`. `producer`: primitive. `codec`: with
     its parameters. `dense_bytes`, `encoded_bytes`: before and after. `why`: the reason.
+
+    Where the plan has a machine, an estimate for one step: `hidden_us` and `exposed_us`
+    of the encode, microseconds that the step does not feel and that it does; `beside`:
+    the layer that hides most of it.
     """
 
     site: str
@@ -38,6 +44,9 @@ class PlanRow:
     dense_bytes: int
     encoded_bytes: int
     why: str
+    beside: str | None = None
+    hidden_us: float | None = None
+    exposed_us: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -48,13 +57,15 @@ class Plan:
     """The residuals that a function stores for its gradient; `print` shows a table.
 
     `regions`: compressed functions in it. `plain_bytes`: what JAX alone would keep,
-    arguments not counted. `notes`: what could not be entered, and why.
+    arguments not counted. `notes`: what could not be entered, and why. `machine`: that
+    the times of the rows are estimated for; None if there are none.
     """
 
     rows: tuple[PlanRow, ...]
     regions: int
     plain_bytes: int
     notes: tuple[str, ...] = ()
+    machine: Machine | None = None
 
     @property
     def dense_bytes(self) -> int:
@@ -83,13 +94,19 @@ class Plan:
         return report.plot(self, path)
 
 
-def plan(fun: Callable[..., Any], *args: Any, policy: Policy | None = None) -> Plan:
+def plan(
+    fun: Callable[..., Any],
+    *args: Any,
+    policy: Policy | None = None,
+    machine: Machine | None = None,
+) -> Plan:
     """What the gradient of `fun(*args)` with respect to `args[0]` stores. Runs nothing.
 
     `fun` returns a scalar, or a tuple that begins with one. If `fun` is compressed, or
     calls compressed functions and modules, these are shown with their own policies;
     otherwise `fun` is planned as a whole, as by `compress(fun, policy=policy)`.
-    `args`: arrays or `jax.ShapeDtypeStruct`.
+    `args`: arrays or `jax.ShapeDtypeStruct`. `machine`: of `epmc_jax.machines`; the
+    plan then says behind which layer each encode hides there, an estimate.
 
     Raises: `ValueError` if `policy` is given for a function that has one already, or
     if `args[0]` holds no floats; `TypeError` if `policy` is not one.
@@ -99,14 +116,14 @@ def plan(fun: Callable[..., Any], *args: Any, policy: Policy | None = None) -> P
     if not is_compressed(fun):
         found = _regions(fun, args)
         if found and policy is None:
-            return _plan(found)
+            return _plan(found, machine)
         fun = compress_function(fun, policy=policy)
     elif policy is not None:
         raise ValueError(
             "policy= is given, but the function is compressed already: its own policy "
             "holds. Plan the function that was compressed, or leave policy= out."
         )
-    return _plan(_regions(fun, args))
+    return _plan(_regions(fun, args), machine)
 
 
 def _check_differentiable(args: tuple[Any, ...]) -> None:
@@ -138,19 +155,21 @@ def _regions(fun: Callable[..., Any], args: tuple[Any, ...]) -> list[PlannedRegi
     return regions
 
 
-def _plan(regions: list[PlannedRegion]) -> Plan:
+def _plan(regions: list[PlannedRegion], machine: Machine | None) -> Plan:
     notes = (note for r in regions for note in _notes(r))
     return Plan(
-        rows=tuple(row for r in regions for row in _rows(r)),
+        rows=tuple(row for r in regions for row in _rows(r, machine)),
         regions=len(regions),
         plain_bytes=sum(r.plain_bytes for r in regions),
         notes=tuple(dict.fromkeys(notes)),
+        machine=machine,
     )
 
 
-def _rows(region: PlannedRegion) -> list[PlanRow]:
+def _rows(region: PlannedRegion, machine: Machine | None) -> list[PlanRow]:
     if region.gains:
-        return [_row(stored) for stored in region.selection.stored]
+        found = hiding(region.selection, machine) if machine else {}
+        return [_row(stored, found.get(stored)) for stored in region.selection.stored]
     return [_row_as_written(region)] if region.plain_bytes else []
 
 
@@ -179,7 +198,7 @@ def _row_as_written(region: PlannedRegion) -> PlanRow:
     )
 
 
-def _row(stored: Stored) -> PlanRow:
+def _row(stored: Stored, hides: Hiding | None) -> PlanRow:
     residual = stored.residual
     return PlanRow(
         site=residual.path,
@@ -191,6 +210,9 @@ def _row(stored: Stored) -> PlanRow:
         dense_bytes=stored.dense_bytes,
         encoded_bytes=stored.encoded_bytes,
         why=stored.reason,
+        beside=hides.beside if hides else None,
+        hidden_us=1e6 * hides.hidden_s if hides else None,
+        exposed_us=1e6 * hides.exposed_s if hides else None,
     )
 
 

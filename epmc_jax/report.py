@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from epmc_jax.planning import Plan, PlanRow
 
 _COLUMNS = ("", "site", "kind", "shape", "producer", "codec", "before", "after", "why")
-_RIGHT_ALIGNED = frozenset({"before", "after"})
+# Where the plan has a machine, these stand in the place of producer and reason.
+_TIMED = (*_COLUMNS[:4], *_COLUMNS[5:8], "beside", "hidden us", "exposed us")
+_RIGHT_ALIGNED = frozenset({"before", "after", "hidden us", "exposed us"})
 _LONGEST_SITE = 44
 _SMALLEST_SHOWN_BYTES = 4096
 
@@ -22,11 +24,15 @@ def table(plan: Plan, max_rows: int = 40) -> str:
     Residuals that agree in all columns share a line, with their number in front.
     """
     large = [row for row in plan.rows if row.dense_bytes >= _SMALLEST_SHOWN_BYTES]
-    groups = Counter(_cells(r) for r in sorted(large, key=lambda r: -r.dense_bytes))
+    timed = plan.machine is not None
+    groups = Counter(
+        _cells(r, timed) for r in sorted(large, key=lambda r: -r.dense_bytes)
+    )
     shown = list(groups.items())[:max_rows]
-    cells = [_COLUMNS, *((f"{n} x" if n > 1 else "", *row) for row, n in shown)]
+    columns = _TIMED if timed else _COLUMNS
+    cells = [columns, *((f"{n} x" if n > 1 else "", *row) for row, n in shown)]
     widths = [max(len(c) for c in column) for column in zip(*cells, strict=True)]
-    lines = [_line(row, widths) for row in cells]
+    lines = [_line(row, columns, widths) for row in cells]
     lines.insert(1, "  ".join("-" * w for w in widths))
     hidden = len(plan.rows) - sum(n for _, n in shown)
     if hidden:
@@ -34,28 +40,25 @@ def table(plan: Plan, max_rows: int = 40) -> str:
     return "\n".join([*lines, *_summary(plan)])
 
 
-def _cells(row: PlanRow) -> tuple[str, ...]:
-    site = (
-        row.site
-        if len(row.site) <= _LONGEST_SITE
-        else "…" + row.site[1 - _LONGEST_SITE :]
-    )
-    return (
-        site,
-        row.kind,
-        f"{row.dtype}[{','.join(map(str, row.shape))}]",
-        row.producer,
-        row.codec,
-        _size(row.dense_bytes),
-        _size(row.encoded_bytes),
-        row.why,
-    )
+def _cells(row: PlanRow, timed: bool) -> tuple[str, ...]:
+    shape = f"{row.dtype}[{','.join(map(str, row.shape))}]"
+    sizes = _size(row.dense_bytes), _size(row.encoded_bytes)
+    site = _short(row.site)
+    if not timed:
+        return site, row.kind, shape, row.producer, row.codec, *sizes, row.why
+    times = (f"{us or 0:.1f}" for us in (row.hidden_us, row.exposed_us))
+    return site, row.kind, shape, row.codec, *sizes, _short(row.beside or ""), *times
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+def _short(site: str) -> str:
+    is_short = len(site) <= _LONGEST_SITE
+    return site if is_short else "…" + site[1 - _LONGEST_SITE :]
+
+
+def _line(cells: Sequence[str], columns: Sequence[str], widths: Sequence[int]) -> str:
     aligned = [
         c.rjust(w) if name in _RIGHT_ALIGNED else c.ljust(w)
-        for c, w, name in zip(cells, widths, _COLUMNS, strict=True)
+        for c, w, name in zip(cells, widths, columns, strict=True)
     ]
     return "  ".join(aligned).rstrip()
 
@@ -69,6 +72,13 @@ def _summary(plan: Plan) -> list[str]:
         f"JAX alone would keep {_size(plan.plain_bytes)}; these are sums of sizes, not "
         "live bytes: compare memory_analysis().temp_size_in_bytes",
     ]
+    if plan.machine is not None:
+        hidden = sum(row.hidden_us or 0 for row in plan.rows)
+        exposed = sum(row.exposed_us or 0 for row in plan.rows)
+        lines.append(
+            f"encoding on {plan.machine.name}, estimated for a step: {hidden:.0f} us "
+            f"hidden behind layers, {exposed:.0f} us exposed"
+        )
     return lines + [f"note: {note}" for note in plan.notes]
 
 
@@ -89,6 +99,7 @@ def to_json(plan: Plan) -> str:
         "dense_bytes": plan.dense_bytes,
         "stored_bytes": plan.stored_bytes,
         "notes": list(plan.notes),
+        "machine": plan.machine.name if plan.machine else None,
     }
     return json.dumps(content)
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from epmc_jax import _hlo, _liveness
 from epmc_jax._hlo import Instruction, Module
+from epmc_jax.machines import H100, Machine
+
+if TYPE_CHECKING:
+    from epmc_jax.simulating import Simulation
 
 _CODEC = re.compile(r"epmc_\w*(encode|decode)$")
 # Kernels that take long: what another one can hide beside.
@@ -23,7 +27,8 @@ class CodecCall:
 
     `computation`: the part of the program it stands in: the whole, or the body of a
     loop. `start`, `done`: steps of it; the same where the call is synchronous.
-    `beside`: the matrix products, convolutions and loops between the two.
+    `beside`: the matrix products, convolutions and loops between the two. `layer`: how
+    many of these stand before it. `dense_bytes`: of what it encodes or decodes.
     """
 
     direction: Literal["encode", "decode"]
@@ -32,6 +37,8 @@ class CodecCall:
     start: int
     done: int
     beside: tuple[str, ...]
+    layer: int
+    dense_bytes: int
 
     @property
     def is_asynchronous(self) -> bool:
@@ -65,12 +72,22 @@ class Schedule:
     calls: tuple[CodecCall, ...]
     steps: tuple[Step, ...]
     live_bytes: tuple[int, ...]
+    module: Module = dataclasses.field(repr=False, compare=False)
 
     def hidden_fraction(self, direction: str | None = None) -> float:
         """Calls that are hidden, of all calls or of those in `direction`; 1 if there
         are none."""
         found = [c for c in self.calls if direction in (None, c.direction)]
         return sum(c.is_hidden for c in found) / len(found) if found else 1.0
+
+    def simulate(self, machine: Machine = H100) -> Simulation:
+        """How long a run takes on a model of `machine`, and the codecs in it.
+
+        An estimate from bytes, operations and the order of launch, not a measurement.
+        """
+        from epmc_jax import simulating
+
+        return simulating.simulate(self.module, machine)
 
     def __str__(self) -> str:
         from epmc_jax import lanes
@@ -103,6 +120,7 @@ def schedule(compiled: Any) -> Schedule:
         calls=tuple(calls),
         steps=tuple(_step(module, i) for i in module.computations[module.entry]),
         live_bytes=tuple(_liveness.live_bytes(module, module.entry)),
+        module=module,
     )
 
 
@@ -118,32 +136,44 @@ def _launched(module: Module, name: str) -> list[str]:
 
 def _calls(module: Module, computation: str) -> list[CodecCall]:
     body = module.computations[computation]
+    shapes = {i.name: i.shape for i in body}
     done = {
         i.operands[0]: at for at, i in enumerate(body) if i.opcode.endswith("-done")
     }
-    found = []
+    found, layer = [], 0
     for start, instruction in enumerate(body):
-        target = _codec_target(module, instruction)
+        layer += _takes_long(module, instruction)
+        target = codec_target(module, instruction)
         kind = _CODEC.match(target)
         if kind is None or instruction.opcode.endswith("-done"):
             continue
         end = done.get(instruction.name, start)
         beside = (i.name for i in body[start + 1 : end] if _takes_long(module, i))
-        direction: Any = kind.group(1)
+        arrays = [shapes.get(o, "") for o in instruction.operands]
+        arrays += _hlo.elements(instruction.shape)
         found.append(
-            CodecCall(direction, target, computation, start, end, tuple(beside))
+            CodecCall(
+                direction=kind.group(1),  # type: ignore[arg-type]
+                target=target,
+                computation=computation,
+                start=start,
+                done=end,
+                beside=tuple(beside),
+                layer=layer,
+                dense_bytes=max(map(_hlo.nbytes, arrays)),
+            )
         )
     return found
 
 
-def _codec_target(module: Module, instruction: Instruction) -> str:
+def codec_target(module: Module, instruction: Instruction) -> str:
     """The codec's target that `instruction` calls, itself or in a computation."""
     if instruction.opcode == "custom-call":
         return instruction.target if _CODEC.match(instruction.target) else ""
     if instruction.opcode not in ("call", "call-start", "async-start"):
         return ""
     inner = (i for name in instruction.called for i in module.computations[name])
-    return next(filter(None, (_codec_target(module, i) for i in inner)), "")
+    return next(filter(None, (codec_target(module, i) for i in inner)), "")
 
 
 def _takes_long(module: Module, instruction: Instruction) -> bool:
@@ -153,12 +183,13 @@ def _takes_long(module: Module, instruction: Instruction) -> bool:
         return bool(_LONG_TARGET.search(instruction.target))
     if instruction.opcode != "fusion":
         return False
+    # jax 0.12: in loops XLA has the call of a library, and slices, as one fusion.
     inner = (i for name in instruction.called for i in module.computations[name])
-    return any(i.opcode in ("convolution", "dot") for i in inner)
+    return any(_takes_long(module, i) for i in inner if i.opcode != "while")
 
 
 def _step(module: Module, instruction: Instruction) -> Step:
-    if _codec_target(module, instruction):
+    if codec_target(module, instruction):
         return Step(instruction.name, "codec")
     is_layer = _takes_long(module, instruction)
     return Step(instruction.name, "layer" if is_layer else "other")

@@ -9,14 +9,15 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "epmc_jax"
 
 # Each layer may import what stands before it, and what stands with it.
 LAYERS = (
-    {"_types", "_jax_compat", "_hlo"},
+    {"_types", "_jax_compat", "_hlo", "machines"},
     {"_kernels", "_partitioning"},
     {"_forward_mode", "_primitives", "_coding", "_codec", "_ordering", "_lagging"},
     {"codecs"},
     {"policy", "policies"},
     {"passes"},
     {"transform"},
-    {"exporting", "report", "planning", "_liveness", "lanes", "scheduling"},
+    {"exporting", "report", "planning"},
+    {"_liveness", "_hlo_costs", "lanes", "scheduling", "simulating"},
     {"flax"},
     {"compressing"},
     {"__init__"},
@@ -27,7 +28,8 @@ PASSES = (
     {"exactness", "ranges", "cut", "masks"},
     {"chains", "rewrites", "description"},
     {"selection"},
-    {"pins"},
+    {"costs", "pins"},
+    {"hiding"},
     {"execution"},
     {"loops", "branches", "shards"},
     {"control_flow"},

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 import epmc_jax
+from epmc_jax._hlo_costs import Costs
 from epmc_jax.codecs import GroupQuant
 
 FOLDER = pathlib.Path(__file__).parent / "schedules"
@@ -99,3 +100,42 @@ def test_the_picture(name, tmp_path):
     figure = read(name).plot(str(path))
     assert path.stat().st_size > 0
     assert [a.get_ylabel() for a in figure.axes] == ["", "live MB"]
+
+
+LIBRARY_IN_A_FUSION = """HloModule m, is_scheduled=true
+
+%sliced (p: f32[4,64,64], i: s32[], x: f32[64,64]) -> (f32[64,64], s8[128]) {
+  %p = f32[4,64,64]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %x = f32[64,64]{1,0} parameter(2)
+  %w = f32[1,64,64]{2,1,0} dynamic-slice(%p, %i), dynamic_slice_sizes={1,64,64}
+  %b = f32[64,64]{1,0} bitcast(%w)
+  ROOT %y = (f32[64,64]{1,0}, s8[128]{0}) custom-call(%x, %b), \
+custom_call_target="__cublas$lt$matmul", backend_config={"gemm_backend_config":\
+{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"]}}}
+}
+
+%encode (x: f32[64,64]) -> u8[64,32] {
+  %x = f32[64,64]{1,0} parameter(0)
+  ROOT %e = u8[64,32]{1,0} custom-call(%x), custom_call_target="epmc_group_quant_encode"
+}
+
+ENTRY %main (p: f32[4,64,64], i: s32[], x: f32[64,64]) -> u8[64,32] {
+  %p = f32[4,64,64]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %x = f32[64,64]{1,0} parameter(2)
+  %start = ((f32[64,64]{1,0}), u8[64,32]{1,0}) call-start(%x), to_apply=%encode
+  %f = (f32[64,64]{1,0}, s8[128]{0}) fusion(%p, %i, %x), kind=kCustom, calls=%sliced
+  ROOT %done = u8[64,32]{1,0} call-done(%start)
+}
+"""
+
+
+def test_a_product_in_a_fusion_takes_long():
+    """As jax 0.12 has it in loops."""
+    found = epmc_jax.schedule(LIBRARY_IN_A_FUSION)
+    assert [c.beside for c in found.calls] == [("f",)]
+    module = found.module
+    cost = Costs(module).cost("main", module.computations["main"][4])
+    assert cost.flops == 2 * 64**3
+    assert cost.nbytes == 3 * 64 * 64 * 4 + 4

@@ -19,8 +19,8 @@ from jax.ad_checkpoint import checkpoint_name
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax.passes import execution
-from epmc_jax.passes.program import NestedResidual, NestedResiduals
-from epmc_jax.passes.selection import Selection, Stored
+from epmc_jax.passes.program import NestedOrigin, NestedResidual, NestedResiduals
+from epmc_jax.passes.selection import Selection
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,14 +113,14 @@ class PlannedCond:
         return branches
 
     def _tag(self, saved: Sequence[Any], branches: Sequence[_Branch]) -> list[Any]:
-        largest: dict[int, Stored] = {}
+        largest: dict[int, NestedOrigin] = {}
         for branch in branches:
             for slot, stored in zip(branch.slots, branch.selection.stored, strict=True):
                 if (
                     slot not in largest
-                    or stored.dense_bytes > largest[slot].dense_bytes
+                    or stored.dense_bytes > largest[slot].stored.dense_bytes
                 ):
-                    largest[slot] = stored
+                    largest[slot] = NestedOrigin(branch.selection, stored)
         return [
             checkpoint_name(array, self.nested.add(_nested(largest[slot])))
             for slot, array in enumerate(saved)
@@ -148,13 +148,15 @@ def _saved_by(selection: Selection, held: Sequence[Any]) -> Callable[..., Any]:
     return lambda *operands: execution.run_forward(selection, [*held, *operands])[1]
 
 
-def _nested(stored: Stored) -> NestedResidual:
+def _nested(origin: NestedOrigin) -> NestedResidual:
+    stored = origin.stored
     return NestedResidual(
         residual=stored.residual,
         codec=stored.codec,
         reason=f"{stored.reason}, in a branch",
         dense_bytes=stored.dense_bytes,
         encoded_bytes=stored.encoded_bytes,
+        origin=origin,
     )
 
 

@@ -193,12 +193,24 @@ class _Backward:
             self._take_gradients_before(op)
         self.env.update(zip(op.outputs, self._call(op), strict=True))
         if is_cheap(op):
+            self._follow_gradients(op)
             return
         gradients = [v for v in op.outputs if v not in leads_on]
         self.untied_gradients += gradients
         self.unpinned_gradients += gradients
         if ends_layer and leading:
             self._end_layer(leading[-1])
+
+    def _follow_gradients(self, op: Op) -> None:
+        """Ties a gradient as it is returned: cast, in another shape.
+
+        The barrier would else have an element without a reader, which XLA drops.
+        """
+        (result,) = op.outputs[:1]
+        followed = [v for v in op.values if v in self.untied_gradients]
+        if followed and result.size == followed[0].size:
+            left = [v for v in self.untied_gradients if v not in followed]
+            self.untied_gradients = [*left, result]
 
     def _call(self, op: Op) -> list[Any]:
         if op.name == "relu_gradient":

@@ -20,7 +20,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax.passes import execution
-from epmc_jax.passes.program import NestedResidual, NestedResiduals
+from epmc_jax.passes.program import NestedOrigin, NestedResidual, NestedResiduals
 from epmc_jax.passes.selection import Selection, Stored
 
 Plan = Callable[..., Any]
@@ -86,7 +86,10 @@ class PlannedScan:
 
         init, xs = operands[self.num_consts : self.first_xs], operands[self.first_xs :]
         carry, (ys, saved) = self._scan(step, init, xs, self.eqn.params["reverse"])
-        tagged = [self._tag(a, s) for a, s in zip(saved, selection.stored, strict=True)]
+        tagged = [
+            self._tag(array, selection, stored)
+            for array, stored in zip(saved, selection.stored, strict=True)
+        ]
         arguments = selection.program.arguments
         read = tuple(arguments.index(v) for v in selection.kept_arguments)
         arrays = [*self.held, *operands]
@@ -131,7 +134,7 @@ class PlannedScan:
         self.nested.plain_bytes += self.eqn.params["length"] * region.plain_bytes
         return region.selection
 
-    def _tag(self, array: Any, stored: Stored) -> Any:
+    def _tag(self, array: Any, selection: Selection, stored: Stored) -> Any:
         length = self.eqn.params["length"]
         residual = stored.residual
         nested = NestedResidual(
@@ -140,6 +143,7 @@ class PlannedScan:
             reason=f"{stored.reason}, in each of {length} iterations",
             dense_bytes=length * stored.dense_bytes,
             encoded_bytes=length * stored.encoded_bytes,
+            origin=NestedOrigin(selection, stored, length),
         )
         return checkpoint_name(array, self.nested.add(nested))
 

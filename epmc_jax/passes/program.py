@@ -76,11 +76,21 @@ class Op:
 
 
 @dataclasses.dataclass(frozen=True)
+class NestedOrigin:
+    """Where a nested residual is stored: the `Selection` of the body, what that calls
+    it, and how often the body runs."""
+
+    selection: Any
+    stored: Any
+    times: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
 class NestedResidual:
     """A residual that the body of a loop or a branch stores.
 
     `residual`, `codec`, `reason`: as for those of the program itself; shape and bytes
-    are those of all iterations of a loop.
+    are those of all iterations of a loop. `origin`: where it comes from.
     """
 
     residual: Any
@@ -88,6 +98,7 @@ class NestedResidual:
     reason: str
     dense_bytes: int
     encoded_bytes: int
+    origin: NestedOrigin | None = None
 
 
 @dataclasses.dataclass

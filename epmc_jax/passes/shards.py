@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax.passes import execution
-from epmc_jax.passes.program import NestedResidual, NestedResiduals
+from epmc_jax.passes.program import NestedOrigin, NestedResidual, NestedResiduals
 from epmc_jax.passes.selection import Selection, Stored
 
 
@@ -82,7 +82,10 @@ class PlannedShardMap:
 
         out_specs = (list(self.layout.out_specs), self._saved_specs(selection))
         outs, saved = self._map(step, self.layout.in_specs, out_specs)(*operands)
-        tagged = [self._tag(a, s) for a, s in zip(saved, selection.stored, strict=True)]
+        tagged = [
+            self._tag(array, selection, stored)
+            for array, stored in zip(saved, selection.stored, strict=True)
+        ]
         arguments = selection.program.arguments
         positions = [
             arguments.index(v) - len(self.held) for v in selection.kept_arguments
@@ -204,7 +207,7 @@ class PlannedShardMap:
         axes = () if self.layout.check_vma else self._unmentioned(spec)
         return lax.psum(gradient, axes) if axes else gradient
 
-    def _tag(self, array: Any, stored: Stored) -> Any:
+    def _tag(self, array: Any, selection: Selection, stored: Stored) -> Any:
         count, residual = self.layout.num_devices, stored.residual
         nested = NestedResidual(
             residual=dataclasses.replace(residual, shape=(count, *residual.shape)),
@@ -212,5 +215,7 @@ class PlannedShardMap:
             reason=f"{stored.reason}, on each of {count} devices",
             dense_bytes=count * stored.dense_bytes,
             encoded_bytes=count * stored.encoded_bytes,
+            # The devices encode at the same time.
+            origin=NestedOrigin(selection, stored),
         )
         return checkpoint_name(array, self.nested.add(nested))

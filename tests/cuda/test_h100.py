@@ -27,7 +27,7 @@ from bench.measure import temp_bytes
 problem = problems.gelu_mlp(batch={BATCH}, width={WIDTH}, depth={DEPTH})
 rows = []
 for variant in overlap.VARIANTS:
-    compiled = overlap.compile_variant(problem, "balanced", variant)
+    compiled = overlap.compile_method(problem, variant.method("balanced"))
     found = epmc_jax.schedule(compiled)
     rows.append(overlap.count(found) | {{
         "temp_bytes": temp_bytes(compiled),

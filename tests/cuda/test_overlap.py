@@ -178,3 +178,19 @@ def test_prefetch_under_vmap_is_right():
         one = gradient()(layers, x[i])
         for a, b in zip(mapped, one, strict=True):
             assert jnp.allclose(a[i], b, rtol=1e-2, atol=1e-4)
+
+
+def test_a_cast_gradient_is_tied_as_it_is_returned():
+    """Else the barrier has an element without a reader, and XLA drops it."""
+
+    def mixed(layers, x):
+        return mlp([w.astype(jnp.bfloat16) for w in layers], x.astype(jnp.bfloat16))
+
+    lines = lowered(gradient(mixed), LAYERS, X).splitlines()
+    square = "tensor<256x256xf32>"
+    tied = [line for line in lines if "optimization_barrier" in line and square in line]
+    # The first layer's leads nowhere: nothing comes behind it.
+    assert len(tied) == len(LAYERS) - 1
+    returned = next(line for line in lines if "return" in line and square in line)
+    names = [line.split()[0].partition(":")[0] for line in tied]
+    assert sum(f"{name}#" in returned for name in names) == len(names)
