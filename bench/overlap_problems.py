@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bench import problems
+from bench.methods import Method
 from bench.problems import Problem
 
 _WITH_DTYPE = (nnx.BatchNorm, nnx.Conv, nnx.Embed, nnx.LayerNorm, nnx.Linear)
@@ -18,8 +19,8 @@ _WITH_DTYPE = (nnx.BatchNorm, nnx.Conv, nnx.Embed, nnx.LayerNorm, nnx.Linear)
 class MixedProblem(Problem):
     """Parameters are float32, layers compute in bfloat16, the loss in float32."""
 
-    def rebuild(self, params: Any, state: Any, *, remat_blocks: bool) -> Any:
-        model = super().rebuild(_halved(params), state, remat_blocks=remat_blocks)
+    def rebuild(self, params: Any, state: Any, method: Method) -> Any:
+        model = super().rebuild(_halved(params), state, method)
         for _, node in nnx.iter_graph(model):
             # Else it is that of the parameters or statistics when they were made.
             if isinstance(node, _WITH_DTYPE):

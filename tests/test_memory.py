@@ -1,5 +1,7 @@
 """Memory as the compiler reports it, on the CPU."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import epmc_jax
 from bench import methods, problems
 from bench.measure import compile_gradient
 from bench.measure import temp_bytes as temp_bytes_of
+from bench.nets.resnet import resnet18
 from epmc_jax import policies
 from tests.models import mlp_loss, temp_bytes
 
@@ -53,7 +56,8 @@ def test_convolutions_with_pools(policy, least):
 def test_a_small_resnet():
     """Layers that are cheaper than their arrays: each tie of the wrong kind is an array
     more."""
-    problem = problems.resnet18_small(batch=25, size=28)
+    make = functools.partial(resnet18, num_classes=10, channels=1, small_images=True)
+    problem = problems.small_images("ResNet-18", make, batch=25, size=28)
 
     def measured(method):
         return temp_bytes_of(compile_gradient(problem.loss(method), problem.avals()))
