@@ -30,6 +30,7 @@ PASSES = (
     {"selection"},
     {"costs", "pins"},
     {"hiding"},
+    {"backward_order"},
     {"execution"},
     {"loops", "branches", "shards"},
     {"control_flow"},

@@ -68,6 +68,24 @@ def test_a_small_resnet():
     assert measured(methods.BALANCED) <= 0.45 * plain
 
 
+def test_the_gradient_of_logits_is_made_once():
+    """It has two readers, and is larger than all else in a small language model."""
+    vocabulary, width, batch, time = 8192, 64, 8, 128
+
+    def loss(embedding, weights, text, targets):
+        x = embedding[text]
+        logits = (x + jax.nn.gelu(x @ weights)) @ embedding.T
+        chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)
+        return (jax.nn.logsumexp(logits, axis=-1) - chosen[..., 0]).mean()
+
+    args = SHAPE((vocabulary, width), jnp.float32), SHAPE((width, width), jnp.float32)
+    args += (SHAPE((batch, time), jnp.int32),) * 2
+    compressed = epmc_jax.compress(loss, policy=policies.exact())
+    logits_bytes = 4 * batch * time * vocabulary
+    found = temp_bytes(jax.value_and_grad(compressed, argnums=(0, 1)), *args)
+    assert found <= 3.2 * logits_bytes
+
+
 def transformer(layers, x):
     """Pre-norm causal transformer blocks with 4 heads, scanned over `layers`."""
 

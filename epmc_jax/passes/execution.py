@@ -21,6 +21,11 @@ from epmc_jax._lagging import materialized_for, pin_encoded
 from epmc_jax._ordering import barrier, materialized, pin, pin_on_cpu
 from epmc_jax._partitioning import on_each_device, typed_sharding
 from epmc_jax.codecs import BitMask, Raw, relu_gradient
+from epmc_jax.passes.backward_order import (
+    gradients_first,
+    read_by_several,
+    values_read_before_residuals,
+)
 from epmc_jax.passes.exactness import is_cheap, is_reduction, takes_long
 from epmc_jax.passes.pins import pins_of
 from epmc_jax.passes.program import Constant, Op, Value, is_float, live_ops
@@ -169,6 +174,7 @@ class _Backward:
         self.ties: list[Any] = []
         self.untied_gradients: list[Value] = []
         self.unpinned_gradients: list[Value] = []
+        self.shared = read_by_several(selection)
         self.prefetched: dict[Value, tuple[Any, int]] = {}
 
     def run(self, cotangents: Sequence[Any]) -> list[Any]:
@@ -191,6 +197,7 @@ class _Backward:
         leading = [v for v in op.outputs if v in leads_on]
         if ends_layer and leading:
             self._take_gradients_before(op)
+        self._materialize_cotangents(op)
         self.env.update(zip(op.outputs, self._call(op), strict=True))
         if is_cheap(op):
             self._follow_gradients(op)
@@ -200,6 +207,16 @@ class _Backward:
         self.unpinned_gradients += gradients
         if ends_layer and leading:
             self._end_layer(leading[-1])
+
+    def _materialize_cotangents(self, op: Op) -> None:
+        """XLA:CPU would compute them for each of their readers, in another array each,
+        and keep what they are made of for the last."""
+        if is_cheap(op) or is_reduction(op):
+            return
+        for value in op.values:
+            if value in self.shared and self.env[value] is not ZERO:
+                self.env[value] = materialized(self.env[value])
+                self.shared.discard(value)
 
     def _follow_gradients(self, op: Op) -> None:
         """Ties a gradient as it is returned: cast, in another shape.
@@ -337,51 +354,3 @@ class _Backward:
         array = encoded.codec.decode(encoded, after=now, ahead=ahead, earlier=earlier)
         self.prefetched[value] = array, len(self.ties)
         return array
-
-
-def values_read_before_residuals(selection: Selection) -> set[Value]:
-    """Values on the way to an operation that needs a stored array: not yet
-    gradients."""
-    residuals = {s.value for s in selection.stored}.union(
-        selection.recompute, selection.masks
-    )
-    found: set[Value] = set()
-    for op in reversed(selection.program.backward):
-        goes_on = not found.isdisjoint(op.outputs)
-        if goes_on or not residuals.isdisjoint(op.values):
-            found.update(op.values)
-    return found
-
-
-def gradients_first(
-    ops: Sequence[Op], leads_on: set[Value], cotangents: set[Value]
-) -> list[Op]:
-    """Reorders `ops`: before a layer ends, the gradients that can be had are taken."""
-    backward_values = (
-        cotangents.union(*(op.outputs for op in ops)) if ops else cotangents
-    )
-    available = set(cotangents)
-    waiting: list[Op] = list(ops)
-    side = [op for op in ops if leads_on.isdisjoint(op.outputs)]
-    done: set[int] = set()
-    order: list[Op] = []
-
-    def run(op: Op) -> None:
-        order.append(op)
-        done.add(id(op))
-        available.update(op.outputs)
-
-    for op in waiting:
-        if id(op) in done:
-            continue
-        if leads_on.isdisjoint(op.outputs) or is_cheap(op) or is_reduction(op):
-            run(op)
-            continue
-        for candidate in side:
-            if id(candidate) not in done and available.issuperset(
-                v for v in candidate.values if v in backward_values
-            ):
-                run(candidate)
-        side = [s for s in side if id(s) not in done]
-        run(op)
-    return order

@@ -1,0 +1,71 @@
+"""The order of the backward pass: what leads on, and what comes before a layer ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from epmc_jax.passes.exactness import is_cheap, is_reduction
+from epmc_jax.passes.program import Op, Value, is_float
+from epmc_jax.passes.selection import Selection
+
+
+def read_by_several(selection: Selection) -> set[Value]:
+    """Floats that a loop over elements makes and several other operations read."""
+    backward = selection.program.backward
+    readers = Counter(
+        value
+        for op in backward
+        if not (is_cheap(op) or is_reduction(op))
+        for value in {*op.values}
+    )
+    made = (v for op in backward if is_cheap(op) for v in op.outputs)
+    return {v for v in made if is_float(v) and readers[v] > 1}
+
+
+def values_read_before_residuals(selection: Selection) -> set[Value]:
+    """Values on the way to an operation that needs a stored array: not yet
+    gradients."""
+    residuals = {s.value for s in selection.stored}.union(
+        selection.recompute, selection.masks
+    )
+    found: set[Value] = set()
+    for op in reversed(selection.program.backward):
+        goes_on = not found.isdisjoint(op.outputs)
+        if goes_on or not residuals.isdisjoint(op.values):
+            found.update(op.values)
+    return found
+
+
+def gradients_first(
+    ops: Sequence[Op], leads_on: set[Value], cotangents: set[Value]
+) -> list[Op]:
+    """Reorders `ops`: before a layer ends, the gradients that can be had are taken."""
+    backward_values = (
+        cotangents.union(*(op.outputs for op in ops)) if ops else cotangents
+    )
+    available = set(cotangents)
+    waiting: list[Op] = list(ops)
+    side = [op for op in ops if leads_on.isdisjoint(op.outputs)]
+    done: set[int] = set()
+    order: list[Op] = []
+
+    def run(op: Op) -> None:
+        order.append(op)
+        done.add(id(op))
+        available.update(op.outputs)
+
+    for op in waiting:
+        if id(op) in done:
+            continue
+        if leads_on.isdisjoint(op.outputs) or is_cheap(op) or is_reduction(op):
+            run(op)
+            continue
+        for candidate in side:
+            if id(candidate) not in done and available.issuperset(
+                v for v in candidate.values if v in backward_values
+            ):
+                run(candidate)
+        side = [s for s in side if id(s) not in done]
+        run(op)
+    return order
