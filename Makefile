@@ -32,7 +32,7 @@ help:
 	@echo 'make test-all  the same on Python 3.12 too, where there is one'
 	@echo 'make test-cuda everything that can be tested of CUDA without a GPU, at full size'
 	@echo 'make fuzz      arbitrary bytes for every decoder (FUZZ_SECONDS=30, FUZZ_RUNS=...)'
-	@echo 'make bench     memory, gradient fidelity, step time, compile time'
+	@echo 'make bench     memory, gradients, step and compile time, accuracy: some hours'
 	@echo 'make bazel     the native libraries and their tests with Bazel'
 	@echo 'make clean     remove the environments and everything built'
 	@echo 'PYTHON=python3.12 VENV=.venv-3.12 choose the interpreter and its environment.'
@@ -60,9 +60,12 @@ demo: $(VENV)/.demo
 
 bench: $(VENV)/.demo
 	$(RUN) -m bench memory
+	$(RUN) -m bench sparse
 	$(RUN) -m bench fidelity
+	$(RUN) -m bench noise
 	$(RUN) -m bench step
 	$(RUN) -m bench compile
+	$(RUN) -m bench train
 
 test: lint test-cpp test-python
 
