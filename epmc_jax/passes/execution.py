@@ -173,6 +173,7 @@ class _Backward:
         self.decoded: dict[Value, Any] = {}
         self.ties: list[Any] = []
         self.untied_gradients: list[Value] = []
+        self.moved_gradients: dict[Value, Value] = {}
         self.unpinned_gradients: list[Value] = []
         self.shared = read_by_several(selection)
         self.prefetched: dict[Value, tuple[Any, int]] = {}
@@ -219,14 +220,20 @@ class _Backward:
                 self.shared.discard(value)
 
     def _follow_gradients(self, op: Op) -> None:
-        """Ties a gradient as it is returned: cast, in another shape.
+        """Ties a gradient that is cast as it is returned.
 
-        The barrier would else have an element without a reader, which XLA drops.
+        The barrier would else have an element without a reader, which XLA drops. Others
+        are tied as they were made: tied in another order than the product has made them
+        in, they cost encodes under `vmap` their place beside the layers.
         """
         (result,) = op.outputs[:1]
-        followed = [v for v in op.values if v in self.untied_gradients]
-        if followed and result.size == followed[0].size:
-            left = [v for v in self.untied_gradients if v not in followed]
+        made = [self.moved_gradients.get(v, v) for v in op.values]
+        tied = next((v for v in made if v in self.untied_gradients), None)
+        if tied is None or result.size != tied.size:
+            return
+        self.moved_gradients[result] = tied
+        if op.name == "convert_element_type":
+            left = [v for v in self.untied_gradients if v is not tied]
             self.untied_gradients = [*left, result]
 
     def _call(self, op: Op) -> list[Any]:
