@@ -36,28 +36,37 @@ class JnpGroupQuant(GroupQuant):
         del dtype
 
 
-def _compressed(name: str, policy: epmc_jax.Policy) -> Method:
+def compressed(name: str, policy: epmc_jax.Policy) -> Method:
+    """The gradient under `policy`."""
     return Method(name, lambda loss: epmc_jax.compress(loss, policy=policy))
 
 
-def _without_kernels(policy: epmc_jax.Policy) -> epmc_jax.Policy:
-    """The same policy with floats encoded by jnp code."""
+def changed(policy: epmc_jax.Policy, **options: Any) -> epmc_jax.Policy:
+    """The same policy but for `options`: other `rules`, another `lag`."""
+    fields = {f.name: getattr(policy, f.name) for f in dataclasses.fields(policy)}
+    fields |= options
+    return epmc_jax.Policy(*fields.pop("rules"), **fields)
+
+
+def with_floats(
+    policy: epmc_jax.Policy, kind: type[GroupQuant] = GroupQuant, **options: Any
+) -> epmc_jax.Policy:
+    """The same policy with its `GroupQuant` replaced by a `kind` of it that has the
+    same parameters but for `options`."""
 
     def rule(rule: epmc_jax.Rule) -> epmc_jax.Rule:
         if not isinstance(rule.codec, GroupQuant):
             return rule
-        codec = JnpGroupQuant(**dataclasses.asdict(rule.codec))
+        codec = kind(**(dataclasses.asdict(rule.codec) | options))
         return dataclasses.replace(rule, codec=codec)
 
-    return epmc_jax.Policy(*map(rule, policy.rules), seed=policy.seed)
+    return changed(policy, rules=map(rule, policy.rules))
 
 
 def quantised(bit_width: int) -> Method:
     """`balanced` with another number of bits for floats."""
-    codec = GroupQuant(bit_width=bit_width, group_size=128, rounding="stochastic")
-    rules = epmc_jax.policies.exact().rules
-    floats = (epmc_jax.Rule(kind=kind, codec=codec) for kind in ("relu", "dense"))
-    return _compressed(f"{bit_width} bits", epmc_jax.Policy(*rules, *floats))
+    policy = with_floats(epmc_jax.policies.balanced(), bit_width=bit_width)
+    return compressed(f"{bit_width} bits", policy)
 
 
 def _is_matmul(primitive, *_, **__) -> bool:
@@ -76,9 +85,9 @@ def _offloads_matmuls(primitive, *args: Any, **params: Any) -> Any:
 
 
 PLAIN = Method("plain")
-EXACT = _compressed("exact", epmc_jax.policies.exact())
-PRECISE = _compressed("precise", epmc_jax.policies.precise())
-BALANCED = _compressed("balanced", epmc_jax.policies.balanced())
+EXACT = compressed("exact", epmc_jax.policies.exact())
+PRECISE = compressed("precise", epmc_jax.policies.precise())
+BALANCED = compressed("balanced", epmc_jax.policies.balanced())
 CHECKPOINT = Method("jax.checkpoint", remat_blocks=True)
 CHECKPOINT_WHOLE = Method("jax.checkpoint, whole", jax.checkpoint)
 CHECKPOINT_MATMULS = Method(
@@ -90,9 +99,11 @@ OFFLOAD = Method(
     "jax.checkpoint, matmuls to host",
     lambda loss: jax.checkpoint(loss, policy=_offloads_matmuls),
 )
-JNP_8_BITS = _compressed("8 bits in jnp", _without_kernels(epmc_jax.policies.precise()))
-JNP_4_BITS = _compressed(
-    "4 bits in jnp", _without_kernels(epmc_jax.policies.balanced())
+JNP_8_BITS = compressed(
+    "8 bits in jnp", with_floats(epmc_jax.policies.precise(), JnpGroupQuant)
+)
+JNP_4_BITS = compressed(
+    "4 bits in jnp", with_floats(epmc_jax.policies.balanced(), JnpGroupQuant)
 )
 UNOPTIMISED = Method("unoptimised", unoptimised.encode_all)
 

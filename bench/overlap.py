@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from rich.console import Console
 
 import epmc_jax
@@ -27,8 +28,9 @@ from bench import (
     unoptimised,
 )
 from bench.measure import temp_bytes
-from bench.methods import Loss, Method
+from bench.methods import Method
 from bench.problems import Problem
+from bench.summaries import Bar
 from bench.tables import show
 from epmc_jax import machines
 
@@ -55,14 +57,8 @@ class Variant:
     def method(self, policy_name: str) -> Method:
         """A ready-made policy with this lag."""
         policy = getattr(epmc_jax.policies, policy_name)()
-        changed = epmc_jax.Policy(
-            *policy.rules, seed=policy.seed, lag=self.lag, prefetch=self.prefetch
-        )
-
-        def wrap(loss: Loss) -> Loss:
-            return epmc_jax.compress(loss, policy=changed)
-
-        return Method(self.name, wrap)
+        lagging = methods.changed(policy, lag=self.lag, prefetch=self.prefetch)
+        return methods.compressed(self.name, lagging)
 
 
 VARIANTS = (Variant(0), Variant(1), Variant(2))
@@ -106,21 +102,26 @@ def _problem(
     variants = [*VARIANTS, PREFETCHING] if options.prefetch else VARIANTS
     ours = [variant.method(options.policy) for variant in variants]
     for method in (methods.PLAIN, UNOPTIMISED, *ours):
-        with console.status(f"{problem.name}: {method.name}"):
+        with console.status(f"{_name(problem)}: {method.name}"):
             compiled = compile_method(problem, method)
             schedule = epmc_jax.schedule(compiled)
         if options.plot and method.name == "lag 1":
             schedule.plot(options.plot)
         rows.append(
-            {"problem": problem.name, "policy": options.policy, "way": method.name}
+            {"problem": _name(problem), "policy": options.policy, "way": method.name}
             | {"temp_bytes": temp_bytes(compiled)}
             | count(schedule, lag=_lag(variants, method))
             | simulated(schedule)
         )
-    title = f"{problem.name}, {options.policy}, H100 (compiled, not run)"
+    title = f"{_name(problem)}, {options.policy}, H100 (compiled, not run)"
     show(console, title, HEADER, _cells(rows))
     console.print(f"recorded in {record.append('overlap', rows)}")
     return rows
+
+
+def _name(problem: Problem) -> str:
+    """With the dtype that it is computed in."""
+    return f"{problem.name}, {jnp.dtype(problem.dtype).name}"
 
 
 def _lag(variants: Sequence[Variant], method: Method) -> int:
@@ -158,7 +159,7 @@ def simulated(schedule: epmc_jax.Schedule) -> dict[str, Any]:
     }
 
 
-def _steps(options: argparse.Namespace, console: Console) -> Sequence[overlap_bars.Bar]:
+def _steps(options: argparse.Namespace, console: Console) -> Sequence[Bar]:
     settings = training.Settings()
     with console.status("stepping"):
         relative = overlap_step.relative_steps(settings, options.rounds)

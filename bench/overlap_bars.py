@@ -1,11 +1,11 @@
 """What `python -m bench overlap` must reach, and whether it does."""
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 
+from bench.summaries import Bar, at_least, at_most, show_bars
 from epmc_jax import CodecCall, Schedule
 
 LEAST_HIDDEN = 0.9
@@ -14,16 +14,6 @@ MOST_EXPOSED = 0.03
 LEAST_AGAINST_UNOPTIMISED = 2.1
 LEAST_STEP_AGAINST_UNOPTIMISED = 3
 MOST_STEP = 1.02
-
-
-@dataclasses.dataclass(frozen=True)
-class Bar:
-    """`is_invariant`: the command fails where it is missed."""
-
-    name: str
-    figure: str
-    is_met: bool
-    is_invariant: bool = False
 
 
 def judged(schedule: Schedule) -> list[CodecCall]:
@@ -61,40 +51,32 @@ def of_problem(rows: Sequence[dict[str, Any]]) -> list[Bar]:
     name = rows[0]["problem"]
     by_way = {row["way"]: row for row in rows}
     first, default = by_way["lag 0"], by_way["lag 1"]
-    hidden = default["judged_hidden"] / max(1, default["judged_calls"])
+    calls = default["judged_calls"]
+    hidden = default["judged_hidden"] / max(1, calls)
     bars = [
-        Bar(
-            f"{name}: calls hidden, at least {LEAST_HIDDEN:.0%}",
-            f"{default['judged_hidden']} of {default['judged_calls']} ({hidden:.0%})",
-            hidden >= LEAST_HIDDEN,
-        ),
-        Bar(
-            f"{name}: XLA temp against lag 0, at most {MOST_TEMP}",
-            f"{default['temp_bytes'] / first['temp_bytes']:.3f}",
-            default["temp_bytes"] <= MOST_TEMP * first["temp_bytes"],
+        at_least(f"{name}: {calls} calls, hidden", hidden, LEAST_HIDDEN),
+        at_most(
+            f"{name}: XLA temp against lag 0",
+            default["temp_bytes"] / first["temp_bytes"],
+            MOST_TEMP,
             is_invariant=True,
         ),
     ]
     bars += (_of_lag(name, first, by_way[f"lag {lag}"], lag) for lag in (1, 2))
     exposed = default["exposed_s"] / default["step_s"]
-    bars.append(
-        Bar(
-            f"{name}: exposed of the simulated step, at most {MOST_EXPOSED:.0%}",
-            f"{exposed:.1%}",
-            exposed <= MOST_EXPOSED,
-        )
-    )
+    bars.append(at_most(f"{name}: exposed of simulated step", exposed, MOST_EXPOSED))
     if "unoptimised" in by_way:
         bars += _against(name, by_way["unoptimised"], default)
     return bars
 
 
 def _of_lag(name: str, first: dict[str, Any], row: dict[str, Any], lag: int) -> Bar:
-    grown = row["temp_bytes"] - first["temp_bytes"]
-    return Bar(
-        f"{name}: XLA temp grows by at most {lag} layer{'s' * (lag > 1)}",
-        f"{grown / 1e6:.0f} MB of {row['lagging_bytes'] / 1e6:.0f}",
-        grown <= row["lagging_bytes"],
+    grown = (row["temp_bytes"] - first["temp_bytes"]) / 1e6
+    layers = f"{lag} layer{'s' * (lag > 1)}"
+    return at_most(
+        f"{name}: XLA temp of {layers} more than lag 0, MB",
+        grown,
+        row["lagging_bytes"] / 1e6,
         is_invariant=True,
     )
 
@@ -102,36 +84,25 @@ def _of_lag(name: str, first: dict[str, Any], row: dict[str, Any], lag: int) -> 
 def _against(name: str, other: dict[str, Any], ours: dict[str, Any]) -> Iterable[Bar]:
     for key, what in (("exposed_s", "exposed"), ("codec_s", "all")):
         ratio = other[key] / max(ours[key], 1e-9)
-        yield Bar(
-            f"{name}: {what} codec time, unoptimised / ours, simulated, at least "
-            f"{LEAST_AGAINST_UNOPTIMISED}",
-            f"{ratio:.1f}",
-            ratio >= LEAST_AGAINST_UNOPTIMISED,
-        )
+        name_of_all = f"{name}: {what} codec time, unoptimised / ours, simulated"
+        yield at_least(name_of_all, ratio, LEAST_AGAINST_UNOPTIMISED)
 
 
 def of_steps(relative: dict[str, float], name: str) -> list[Bar]:
     """`relative`: measured step times against plain; `name`: of the method judged."""
     against = relative["unoptimised"] / relative[name]
     return [
-        Bar(
-            f"CPU, measured: step unoptimised / {name}, at least "
-            f"{LEAST_STEP_AGAINST_UNOPTIMISED}",
-            f"{against:.2f}",
-            against >= LEAST_STEP_AGAINST_UNOPTIMISED,
+        at_least(
+            f"CPU, measured: step unoptimised / {name}",
+            against,
+            LEAST_STEP_AGAINST_UNOPTIMISED,
         ),
-        Bar(
-            f"CPU, measured: step {name} / plain, at most {MOST_STEP}",
-            f"{relative[name]:.3f}",
-            relative[name] <= MOST_STEP,
-        ),
+        at_most(f"CPU, measured: step {name} / plain", relative[name], MOST_STEP),
     ]
 
 
 def report(console: Console, bars: Sequence[Bar]) -> None:
-    """Prints each bar. Raises: `SystemExit` if an invariant is missed."""
-    for bar in bars:
-        verdict = "met" if bar.is_met else "[red]MISSED[/red]"
-        console.print(f"{verdict:>6}  {bar.name}: {bar.figure}", highlight=False)
+    """Shows the bars. Raises: `SystemExit` if an invariant is missed."""
+    show_bars(console, bars)
     if any(bar.is_invariant and not bar.is_met for bar in bars):
         raise SystemExit(1)

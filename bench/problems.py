@@ -23,6 +23,7 @@ from bench.nets.vgg import VGG16
 from bench.nets.vit import Vit
 
 Batch = tuple[Any, ...]
+_WITH_DTYPE = (nnx.BatchNorm, nnx.Conv, nnx.ConvTranspose, nnx.LayerNorm, nnx.Linear)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Problem:
         model = nnx.merge(graph, params, state, copy=True)
         if method.remat_cheap:
             checkpoint_cheap(model)
+        if self.dtype != jnp.float32:
+            for _, module in nnx.iter_graph(model):
+                # Else statistics, which are not cast, make float32 of what they meet.
+                if isinstance(module, _WITH_DTYPE):
+                    module.dtype = self.dtype
         return model
 
     def in_dtype(self, dtype: Any) -> "Problem":

@@ -12,26 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 
 import epmc_jax
-from bench.methods import PLAIN, Loss, Method
+from bench import methods
+from bench.methods import JnpGroupQuant
 from bench.problems import Problem
-from epmc_jax.codecs import GroupQuant
 
 ELEMENT_BYTES = 8
 ROW_BYTES = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CountingQuant(GroupQuant):
+class CountingQuant(JnpGroupQuant):
     """Notes the elements, nonzeros and rows that `GroupQuant` is given; all bytes are
     zero, for what they decode to is not wanted."""
 
     found: Any = dataclasses.field(default=None, compare=False)
-
-    def encode_kernel(self, dtype: Any) -> None:
-        del dtype
-
-    def decode_kernel(self, dtype: Any) -> None:
-        del dtype
 
     def decode_reference(
         self, rows: jax.Array, shape: tuple[int, ...], dtype: Any
@@ -54,17 +48,10 @@ def residual_bytes(problem: Problem, *, seed: int = 0) -> dict[str, int]:
     whichever is less. `stored_bytes`: what `balanced` stores, masks and pool indices
     included, which CSR is spared here."""
     found: list[tuple[int, int, int]] = []
-    codec = CountingQuant(
-        bit_width=4, group_size=128, rounding="stochastic", found=found
+    policy = methods.with_floats(
+        epmc_jax.policies.balanced(), CountingQuant, found=found
     )
-    rules = epmc_jax.policies.exact().rules
-    floats = (epmc_jax.Rule(kind=kind, codec=codec) for kind in ("relu", "dense"))
-    policy = epmc_jax.Policy(*rules, *floats)
-
-    def wrap(loss: Loss) -> Loss:
-        return epmc_jax.compress(loss, policy=policy)
-
-    loss = problem.loss(Method("counting", wrap))
+    loss = problem.loss(methods.compressed("counting", policy))
     args = problem.arguments(seed)
 
     @jax.jit
@@ -73,7 +60,7 @@ def residual_bytes(problem: Problem, *, seed: int = 0) -> dict[str, int]:
 
     jax.block_until_ready(jax.tree.leaves(forward(*args)))
     jax.effects_barrier()
-    plan = epmc_jax.plan(problem.loss(PLAIN), *args, policy=policy)
+    plan = epmc_jax.plan(problem.loss(methods.PLAIN), *args, policy=policy)
     csr = [ELEMENT_BYTES * nonzeros + ROW_BYTES * (n + 1) for _, nonzeros, n in found]
     dense = [4 * size for size, _, _ in found]
     return {

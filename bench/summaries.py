@@ -22,12 +22,16 @@ LEAST_RATIOS = {methods.PRECISE.name: 2.8, methods.BALANCED.name: 3.5}
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """What is asked of a figure, and the figure; None: there is none yet."""
+    """What is asked of a figure, and the figure; None: there is none yet.
+
+    `is_invariant`: a command that finds it missed fails.
+    """
 
     name: str
     figure: float | None
     wanted: str
     is_met: bool | None
+    is_invariant: bool = False
 
     def of(self, where: str) -> "Bar":
         """The same, named with where it was measured."""
@@ -52,10 +56,12 @@ def at_least(name: str, figure: float | None, least: float) -> Bar:
     return Bar(name, figure, f"at least {least:g}", met)
 
 
-def at_most(name: str, figure: float | None, most: float) -> Bar:
+def at_most(
+    name: str, figure: float | None, most: float, *, is_invariant: bool = False
+) -> Bar:
     """A figure that must not be above `most`."""
     met = None if figure is None else figure <= most
-    return Bar(name, figure, f"at most {most:g}", met)
+    return Bar(name, figure, f"at most {most:g}", met, is_invariant)
 
 
 def geometric_mean(values: Iterable[float]) -> float:

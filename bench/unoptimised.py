@@ -11,8 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from epmc_jax._codec import AbstractCodec, Encoded
-from epmc_jax.codecs import Csr
+from epmc_jax.codecs import AbstractCodec, Csr, Encoded
 
 Loss = Callable[..., Any]
 _MIN_BYTES = 4096
@@ -26,9 +25,6 @@ def encode_all(loss: Loss, *, capacity: float = 1.0) -> Loss:
     """
     codec = Csr(capacity=capacity)
 
-    def of_all(*args: Any) -> Any:
-        return loss(*args)
-
     def forward(*args: Any) -> Any:
         value, pull_back, aux = jax.vjp(
             lambda params: loss(params, *args[1:]), args[0], has_aux=True
@@ -36,7 +32,7 @@ def encode_all(loss: Loss, *, capacity: float = 1.0) -> Loss:
         alive = {id(leaf) for leaf in jax.tree.leaves(args)}
 
         def encoded(array: Any) -> Any:
-            if id(array) in alive or not _is_encoded(codec, array):
+            if id(array) in alive or not _takes(codec, array):
                 return array
             return codec.encode(array)
 
@@ -45,20 +41,24 @@ def encode_all(loss: Loss, *, capacity: float = 1.0) -> Loss:
     def backward(residuals: Any, cotangents: Any) -> Any:
         saved, others = residuals
 
-        def decoded(leaf: Any) -> Any:
-            return leaf.decode() if isinstance(leaf, Encoded) else leaf
-
-        is_encoded = lambda leaf: isinstance(leaf, Encoded)  # noqa: E731
-        pull_back = jax.tree.map(decoded, saved, is_leaf=is_encoded)
+        pull_back = jax.tree.map(_decoded, saved, is_leaf=_is_codecs)
         (gradient,) = pull_back(cotangents[0])
         return gradient, *(None for _ in others)
 
-    encode = jax.custom_vjp(of_all)
+    encode = jax.custom_vjp(loss)
     encode.defvjp(forward, backward)
     return encode
 
 
-def _is_encoded(codec: AbstractCodec, array: Any) -> bool:
+def _is_codecs(leaf: Any) -> bool:
+    return isinstance(leaf, Encoded)
+
+
+def _decoded(leaf: Any) -> Any:
+    return leaf.decode() if _is_codecs(leaf) else leaf
+
+
+def _takes(codec: AbstractCodec, array: Any) -> bool:
     return (
         codec.accepts(array.dtype)
         and jnp.ndim(array) > 1

@@ -14,9 +14,8 @@ import jax
 from jax import lax
 
 from epmc_jax import _kernels
-from epmc_jax._jax_compat import ad
 from epmc_jax._ordering import barrier, pin
-from epmc_jax._primitives import make_primitive, move_to_front
+from epmc_jax._primitives import make_pass_through, move_to_front
 
 
 def pin_encoded(
@@ -79,24 +78,11 @@ def _batch(operands: Any, axes: Any, **params: Any) -> Any:
     return [x, *pinned], [x_axis, *axes]
 
 
-def _jvp(primals: Any, tangents: Any, **params: Any) -> Any:
-    return pin_encoded_p.bind(*primals, **params), tangents
-
-
-def _transpose(cts: Any, *operands: Any, **params: Any) -> Any:
-    del operands, params
-    return list(cts)
-
-
-pin_encoded_p = make_primitive(
+pin_encoded_p = make_pass_through(
     "epmc_pin_encoded",
-    abstract=lambda *operands, **params: operands,
     reference=_elsewhere,
     on_cpu=_elsewhere,
     on_cuda=_on_cuda,
     batch=_batch,
-    jvp=_jvp,
     static_argnames=("targets", "lags"),
-    multiple_results=True,
 )
-ad.primitive_transposes[pin_encoded_p] = _transpose

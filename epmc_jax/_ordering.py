@@ -8,9 +8,8 @@ import jax
 from jax import lax
 
 from epmc_jax import _kernels
-from epmc_jax._jax_compat import ad
 from epmc_jax._partitioning import split_like_operand
-from epmc_jax._primitives import make_primitive
+from epmc_jax._primitives import make_pass_through
 
 
 def pin(x: jax.Array, *deps: jax.Array) -> jax.Array:
@@ -73,23 +72,10 @@ def _batch(operands: Any, axes: Any, **params: Any) -> Any:
     return pin_p.bind(*operands, **params), axes
 
 
-def _jvp(primals: Any, tangents: Any, **params: Any) -> Any:
-    return pin_p.bind(*primals, **params), tangents
-
-
-def _transpose(cts: Any, *operands: Any, **params: Any) -> Any:
-    del operands, params
-    return list(cts)
-
-
-pin_p = make_primitive(
+pin_p = make_pass_through(
     "epmc_pin",
-    abstract=lambda *operands, **params: operands,
     reference=_elsewhere,
     on_cpu=_on_cpu,
     batch=_batch,
-    jvp=_jvp,
     static_argnames=("is_call", "has_barrier"),
-    multiple_results=True,
 )
-ad.primitive_transposes[pin_p] = _transpose

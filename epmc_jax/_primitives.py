@@ -47,6 +47,25 @@ def make_primitive(
     return primitive
 
 
+def make_pass_through(name: str, **options: Any) -> Primitive:
+    """A primitive whose results are its operands, for the order that it stands for.
+
+    Derivatives pass through. `options`: as for `make_primitive`.
+    """
+    primitive = make_primitive(
+        name,
+        abstract=lambda *operands, **params: operands,
+        jvp=lambda primals, tangents, **params: (
+            primitive.bind(*primals, **params),
+            tangents,
+        ),
+        multiple_results=True,
+        **options,
+    )
+    ad.primitive_transposes[primitive] = lambda cts, *operands, **params: list(cts)
+    return primitive
+
+
 def _compiled(primitive: Primitive, static_argnames: tuple[str, ...]) -> Any:
     """Runs `primitive` outside of jit, and inside `jax.disable_jit()` too."""
     jitted = jax.jit(primitive.bind, static_argnames=static_argnames)

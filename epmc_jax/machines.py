@@ -46,17 +46,17 @@ class Cost:
         )
 
 
-# Per element of the dense array, as `python -m bench cuda` counts them (float32, the
-# dearest variant); what is not here takes as many as its bytes allow.
+# Per element of the dense array, of the dearest variant that `python -m bench cuda`
+# counts; what is not here takes as many as its bytes allow.
 _KERNEL_INSTRUCTIONS = {
     "epmc_bit_mask_encode": 11,
-    "epmc_bit_mask_decode": 9,
+    "epmc_bit_mask_decode": 3,
     "epmc_group_quant_encode": 70,
     "epmc_group_quant_decode": 31,
-    "epmc_narrow_encode": 46,
-    "epmc_narrow_decode": 40,
-    "epmc_sparse_fixed_rate_encode": 75,
-    "epmc_sparse_fixed_rate_decode": 47,
+    "epmc_narrow_encode": 48,
+    "epmc_narrow_decode": 42,
+    "epmc_sparse_fixed_rate_encode": 80,
+    "epmc_sparse_fixed_rate_decode": 66,
     "epmc_sparse_fixed_rate_mask": 9,
 }
 

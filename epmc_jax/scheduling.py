@@ -13,7 +13,8 @@ from epmc_jax.machines import H100, Machine
 if TYPE_CHECKING:
     from epmc_jax.simulating import Simulation
 
-_CODEC = re.compile(r"epmc_\w*(encode|decode)$")
+# A mask that the bytes of an array tell is decoded, too.
+_CODEC = re.compile(r"epmc_\w*_(encode|decode|mask)$")
 # Kernels that take long: what another one can hide beside.
 _LONG_TARGET = re.compile(r"cublas|cudnn|gemm|conv|fmha|attention|triton|mosaic", re.I)
 _LONG_OPCODES = frozenset({"conditional", "convolution", "dot", "while"})
@@ -153,7 +154,7 @@ def _calls(module: Module, computation: str) -> list[CodecCall]:
         arrays += _hlo.elements(instruction.shape)
         found.append(
             CodecCall(
-                direction=kind.group(1),  # type: ignore[arg-type]
+                direction="encode" if kind.group(1) == "encode" else "decode",
                 target=target,
                 computation=computation,
                 start=start,

@@ -4,6 +4,7 @@
 bits; names of files and lines are taken out.
 """
 
+import dataclasses
 import pathlib
 
 import jax
@@ -12,7 +13,7 @@ import pytest
 
 import epmc_jax
 from epmc_jax._hlo_costs import Costs
-from epmc_jax.codecs import GroupQuant
+from epmc_jax.codecs import GroupQuant, SparseFixedRate
 
 FOLDER = pathlib.Path(__file__).parent / "schedules"
 
@@ -79,6 +80,19 @@ def test_a_program_for_this_machine():
     found = epmc_jax.schedule(jax.jit(function).lower(x, x).compile())
     assert [c.target for c in found.calls] == ["epmc_group_quant_encode"]
     assert not found.calls[0].is_asynchronous
+
+
+def test_a_mask_that_bytes_tell_is_a_decode():
+    codec = SparseFixedRate()
+
+    def function(x):
+        encoded = codec.encode(jnp.maximum(x, 0))
+        mask = codec.mask_codec(encoded.dtype)
+        return mask.decode(dataclasses.replace(encoded, codec=mask, dtype=jnp.bool_))
+
+    found = epmc_jax.schedule(jax.jit(function).lower(jnp.ones((4, 999))).compile())
+    assert [c.direction for c in found.calls] == ["encode", "decode"]
+    assert found.calls[1].target == "epmc_sparse_fixed_rate_mask"
 
 
 def test_what_is_not_compiled_is_refused():

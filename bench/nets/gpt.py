@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from bench.nets.blocks import Gelu, run_blocks
+from bench.nets.blocks import run_blocks
+from bench.nets.transformer import Block
 
 
 class Attention(nnx.Module):
@@ -29,20 +30,8 @@ class Attention(nnx.Module):
         return self.out(mixed.reshape(batch, time, width))
 
 
-class Block(nnx.Module):
-    """Pre-norm attention and a gelu MLP of four times the width."""
-
-    def __init__(self, width: int, heads: int, rngs: nnx.Rngs):
-        self.norm1 = nnx.LayerNorm(width, rngs=rngs)
-        self.attention = Attention(width, heads, rngs)
-        self.norm2 = nnx.LayerNorm(width, rngs=rngs)
-        self.up = nnx.Linear(width, 4 * width, rngs=rngs)
-        self.gelu = Gelu()
-        self.down = nnx.Linear(4 * width, width, rngs=rngs)
-
-    def __call__(self, x: Array) -> Array:
-        x = x + self.attention(self.norm1(x))
-        return x + self.down(self.gelu(self.up(self.norm2(x))))
+def _block(width: int, heads: int, rngs: nnx.Rngs) -> Block:
+    return Block(width, Attention(width, heads, rngs), rngs)
 
 
 class Gpt(nnx.Module):
@@ -68,7 +57,7 @@ class Gpt(nnx.Module):
         self.blocks: Any = (
             _stacked(depth, width, heads, rngs)
             if is_scanned
-            else nnx.List([Block(width, heads, rngs) for _ in range(depth)])
+            else nnx.List([_block(width, heads, rngs) for _ in range(depth)])
         )
         self.norm = nnx.LayerNorm(width, rngs=rngs)
         self.remat_blocks = remat_blocks
@@ -88,7 +77,7 @@ class Gpt(nnx.Module):
 
 def _stacked(depth: int, width: int, heads: int, rngs: nnx.Rngs) -> Block:
     """`depth` blocks as one, each parameter with a leading axis."""
-    make = nnx.vmap(lambda rngs: Block(width, heads, rngs), in_axes=0, out_axes=0)
+    make = nnx.vmap(lambda rngs: _block(width, heads, rngs), in_axes=0, out_axes=0)
     return make(rngs.fork(split=depth))
 
 

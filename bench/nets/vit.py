@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from bench.nets.blocks import Gelu, run_blocks
+from bench.nets.blocks import run_blocks
+from bench.nets.transformer import Block
 
 
 class Attention(nnx.Module):
@@ -23,20 +24,8 @@ class Attention(nnx.Module):
         return self.out(mixed.reshape(batch, time, width))
 
 
-class Block(nnx.Module):
-    """Pre-norm attention and a gelu MLP of four times the width."""
-
-    def __init__(self, width: int, heads: int, rngs: nnx.Rngs):
-        self.norm1 = nnx.LayerNorm(width, rngs=rngs)
-        self.attention = Attention(width, heads, rngs)
-        self.norm2 = nnx.LayerNorm(width, rngs=rngs)
-        self.up = nnx.Linear(width, 4 * width, rngs=rngs)
-        self.gelu = Gelu()
-        self.down = nnx.Linear(4 * width, width, rngs=rngs)
-
-    def __call__(self, x: Array) -> Array:
-        x = x + self.attention(self.norm1(x))
-        return x + self.down(self.gelu(self.up(self.norm2(x))))
+def _block(width: int, heads: int, rngs: nnx.Rngs) -> Block:
+    return Block(width, Attention(width, heads, rngs), rngs)
 
 
 class Vit(nnx.Module):
@@ -60,7 +49,7 @@ class Vit(nnx.Module):
         places = 1 + (image_size // patch) ** 2
         noise = jax.random.normal(rngs.params(), (places, width))
         self.positions = nnx.Param(0.02 * noise)
-        self.blocks = nnx.List([Block(width, heads, rngs) for _ in range(depth)])
+        self.blocks = nnx.List([_block(width, heads, rngs) for _ in range(depth)])
         self.norm = nnx.LayerNorm(width, rngs=rngs)
         self.classifier = nnx.Linear(width, num_classes, rngs=rngs)
         self.remat_blocks = remat_blocks

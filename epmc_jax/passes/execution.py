@@ -3,8 +3,8 @@
 Without ties XLA delays an encode until just before its decode, and the array that
 was to be replaced lives on. Three data dependencies pin the order (`pin`): what follows
 an encoded array waits for its encode; a decode waits for the cotangent of the layer
-that needs it; the operation by which a cotangent leaves a layer waits for the layer's
-parameter gradients.
+that needs it; where a cotangent leaves a layer, the layer's parameter gradients come
+first.
 """
 
 from __future__ import annotations

@@ -46,13 +46,15 @@ class _Layer:
 def hiding(selection: Selection, machine: Machine) -> dict[Stored, Hiding]:
     """By stored residual, each encode by itself in the order of the forward pass."""
     layers, layer_of = _layers(selection, machine)
+    bodies: dict[Selection, dict[Stored, Hiding]] = {}
     found = {}
     for stored in selection.stored:
         nested = stored.nested
         if nested is not None and nested.origin is not None:
             origin = nested.origin
-            inner = hiding(origin.selection, machine)[origin.stored]
-            found[stored] = inner.times(origin.times)
+            if origin.selection not in bodies:
+                bodies[origin.selection] = hiding(origin.selection, machine)
+            found[stored] = bodies[origin.selection][origin.stored].times(origin.times)
         elif isinstance(stored.codec, Raw):
             found[stored] = Hiding()
         else:

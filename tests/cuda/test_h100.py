@@ -21,6 +21,7 @@ ARRAY_BYTES = 4 * BATCH * WIDTH
 # In processes of their own: what makes jax compile for CUDA stands before it starts.
 LAGS = f"""
 import json
+import sys
 import epmc_jax
 from bench import overlap, problems
 from bench.measure import temp_bytes
@@ -33,10 +34,11 @@ for variant in overlap.VARIANTS:
         "temp_bytes": temp_bytes(compiled),
         "live_bytes": max(found.live_bytes),
     }})
-print(json.dumps(rows))
+json.dump(rows, sys.stdout)
 """
 TRANSFORMED = f"""
 import json
+import sys
 import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
@@ -73,7 +75,7 @@ compiled("auto", gradient, AxisType.Auto, two, P("data"))
 compiled("explicit", gradient, AxisType.Explicit, two, P("data"))
 mapped = jax.vmap(gradient, in_axes=(None, 0))
 compiled("vmap", mapped, AxisType.Auto, (2, *two), P("data"))
-print(json.dumps(found))
+json.dump(found, sys.stdout)
 """
 
 
