@@ -16,7 +16,7 @@ import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from bench import data, environment, figure, methods, record, training
+from bench import data, demo_training, environment, figure, methods, record
 from bench.measure import relative_time, saved_bytes, temp_bytes
 from bench.methods import Method
 from bench.tables import megabytes, show
@@ -43,7 +43,7 @@ class Run:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `run` reads from the command line."""
-    settings = training.Settings()
+    settings = demo_training.Settings()
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 (1)")
     parser.add_argument("--batch", type=int, default=settings.batch)
     parser.add_argument("--steps", type=int, default=settings.steps)
@@ -56,13 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> None:
     """Trains, with live progress; shows the table; writes JSON and the picture."""
-    settings = training.Settings(
+    settings = demo_training.Settings(
         batch=options.batch,
         steps=10 if options.quick else options.steps,
         crop=options.crop,
     )
     dataset = _dataset(options)
-    training.require_size(dataset, settings)
+    demo_training.require_size(dataset, settings)
     chosen = methods.select(options.methods, methods.DEMO)
     console.print(
         f"ResNet-18 on {dataset.name}: {len(dataset.train)} training images, "
@@ -116,28 +116,28 @@ def _dataset(options: argparse.Namespace) -> data.Dataset:
 
 
 def _compile(
-    chosen: list[Method], settings: training.Settings, console: Console
-) -> dict[str, training.Stepper]:
+    chosen: list[Method], settings: demo_training.Settings, console: Console
+) -> dict[str, demo_training.Stepper]:
     steppers = {}
     for method in chosen:
         with console.status(f"compiling: {method.name}"):
-            steppers[method.name] = training.Stepper(method, settings)
+            steppers[method.name] = demo_training.Stepper(method, settings)
     return steppers
 
 
 def _costs(
     chosen: list[Method],
-    steppers: dict[str, training.Stepper],
-    settings: training.Settings,
+    steppers: dict[str, demo_training.Stepper],
+    settings: demo_training.Settings,
 ) -> list[Run]:
     """What each method's gradient takes, before anything is trained."""
-    state = jax.eval_shape(lambda: training.initial_state(settings, 0))
-    args = training.gradient_arguments(state, settings)
+    state = jax.eval_shape(lambda: demo_training.initial_state(settings, 0))
+    args = demo_training.gradient_arguments(state, settings)
     return [
         Run(
             method.name,
             seed=0,
-            saved_bytes=saved_bytes(training.loss(method), args),
+            saved_bytes=saved_bytes(demo_training.loss(method), args),
             temp_bytes=temp_bytes(steppers[method.name].gradient),
             compile_s=steppers[method.name].compile_s,
         )
@@ -147,14 +147,14 @@ def _costs(
 
 def _train(
     runs: list[Run],
-    steppers: dict[str, training.Stepper],
+    steppers: dict[str, demo_training.Stepper],
     dataset: data.Dataset,
-    settings: training.Settings,
+    settings: demo_training.Settings,
     console: Console,
 ) -> None:
     """Trains all methods in turns, batch by batch, from the same initial state."""
     seed = runs[0].seed
-    states = {run.method: training.initial_state(settings, seed) for run in runs}
+    states = {run.method: demo_training.initial_state(settings, seed) for run in runs}
     columns = (
         TextColumn("{task.description:<15}"),
         BarColumn(),
@@ -167,7 +167,7 @@ def _train(
             for run in runs
         }
         turns = itertools.cycle(range(len(runs)))
-        for batch in training.batches(dataset.train, settings, seed):
+        for batch in demo_training.batches(dataset.train, settings, seed):
             first = next(turns)
             for run in runs[first:] + runs[:first]:
                 states[run.method] = _one_step(
@@ -176,14 +176,16 @@ def _train(
                 figures = f"loss {run.losses[-1]:.3f}  {run.steps_ms[-1]:.0f} ms"
                 progress.update(tasks[run.method], advance=1, figures=figures)
         for run in runs:
-            run.accuracy = training.accuracy(states[run.method], dataset.test, settings)
+            run.accuracy = demo_training.accuracy(
+                states[run.method], dataset.test, settings
+            )
             figures = f"test accuracy {100 * run.accuracy:.1f} %"
             progress.update(tasks[run.method], figures=figures)
 
 
 def _one_step(
-    run: Run, stepper: training.Stepper, state: training.State, batch: Any
-) -> training.State:
+    run: Run, stepper: demo_training.Stepper, state: demo_training.State, batch: Any
+) -> demo_training.State:
     start = time.perf_counter()
     state, value = stepper(state, *batch)
     run.steps_ms.append(1e3 * (time.perf_counter() - start))
@@ -208,7 +210,7 @@ def _write(
     rows: list[dict[str, Any]],
     runs: list[Run],
     name: str,
-    settings: training.Settings,
+    settings: demo_training.Settings,
     console: Console,
 ) -> None:
     OUTPUT.mkdir(parents=True, exist_ok=True)

@@ -18,13 +18,13 @@ from rich.console import Console
 
 import epmc_jax
 from bench import (
+    demo_training,
     deviceless,
     methods,
     overlap_bars,
     overlap_problems,
     overlap_step,
     record,
-    training,
     unoptimised,
 )
 from bench.measure import temp_bytes
@@ -160,7 +160,7 @@ def simulated(schedule: epmc_jax.Schedule) -> dict[str, Any]:
 
 
 def _steps(options: argparse.Namespace, console: Console) -> Sequence[Bar]:
-    settings = training.Settings()
+    settings = demo_training.Settings()
     with console.status("stepping"):
         relative = overlap_step.relative_steps(settings, options.rounds)
     title = f"ResNet-18, one training step on this CPU, batch {settings.batch}"

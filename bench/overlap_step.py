@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bench import methods, training
+from bench import demo_training, methods
 from bench.measure import interleaved_ms, relative_time
 from bench.methods import Method
 from epmc_jax.codecs import GroupQuant
@@ -18,9 +18,9 @@ COMPARED = (methods.PLAIN, methods.PRECISE, methods.BALANCED, methods.UNOPTIMISE
 class _Advancing:
     """A call takes the next step of one training run, always with the same batch."""
 
-    def __init__(self, method: Method, settings: training.Settings):
-        self.stepper = training.Stepper(method, settings)
-        self.state = training.initial_state(settings, seed=0)
+    def __init__(self, method: Method, settings: demo_training.Settings):
+        self.stepper = demo_training.Stepper(method, settings)
+        self.state = demo_training.initial_state(settings, seed=0)
         rng = np.random.default_rng(0)
         shape = (settings.batch, settings.crop, settings.crop, 1)
         self.images = rng.normal(size=shape).astype(np.float32)
@@ -31,7 +31,7 @@ class _Advancing:
         return value
 
 
-def relative_steps(settings: training.Settings, rounds: int) -> dict[str, float]:
+def relative_steps(settings: demo_training.Settings, rounds: int) -> dict[str, float]:
     """The step of the demo's ResNet-18 in each way, in turns, relative to plain."""
     with jax.default_device(jax.devices("cpu")[0]):
         calls = {m.name: _Advancing(m, settings) for m in COMPARED}

@@ -18,6 +18,15 @@ class State(NamedTuple):
     moments: Any
 
 
+def one_cycle_adam(
+    steps: int, peak_learning_rate: float
+) -> optax.GradientTransformation:
+    """Adam whose rate rises over a quarter of the steps, and falls over the others."""
+    return optax.adam(
+        optax.cosine_onecycle_schedule(steps, peak_learning_rate, pct_start=0.25)
+    )
+
+
 def step_function(
     loss: Loss, optimiser: optax.GradientTransformation
 ) -> Callable[..., tuple[State, jax.Array]]:

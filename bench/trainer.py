@@ -13,7 +13,7 @@ import optax
 
 from bench import environment, record
 from bench.methods import Method
-from bench.steps import State, step_function
+from bench.steps import State, one_cycle_adam, step_function
 from bench.tasks import Task
 
 
@@ -77,10 +77,7 @@ def make_step(run: Run) -> Callable[..., tuple[State, jax.Array]]:
 
 
 def _optimiser(run: Run) -> optax.GradientTransformation:
-    schedule = optax.cosine_onecycle_schedule(
-        run.epochs * run.steps, run.task.peak_learning_rate, pct_start=0.25
-    )
-    return optax.adam(schedule)
+    return one_cycle_adam(run.epochs * run.steps, run.task.peak_learning_rate)
 
 
 def _checkpoint(run: Run) -> pathlib.Path:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 import epmc_jax
-from bench import demo, fidelity, measure, methods, problems, record, training
+from bench import demo, demo_training, fidelity, measure, methods, problems, record
 from bench.data import Dataset, Split
 
 # At 32x32 the last stage is 2x2, which XLA:CPU convolves very slowly.
@@ -97,9 +97,9 @@ def test_fidelity_would_see_changed_decisions():
 def test_batches_repeat_with_the_seed_and_cover_an_epoch():
     labels = np.arange(20, dtype=np.int32)
     split = Split(np.ones((20, 28, 28, 1), np.float32), labels)
-    settings = training.Settings(batch=5, steps=4, crop=24)
-    first = list(training.batches(split, settings, seed=3))
-    again = list(training.batches(split, settings, seed=3))
+    settings = demo_training.Settings(batch=5, steps=4, crop=24)
+    first = list(demo_training.batches(split, settings, seed=3))
+    again = list(demo_training.batches(split, settings, seed=3))
     for (images, chosen), (same_images, same_chosen) in zip(first, again, strict=True):
         assert images.shape == (5, 24, 24, 1)
         np.testing.assert_array_equal(images, same_images)
@@ -110,7 +110,9 @@ def test_batches_repeat_with_the_seed_and_cover_an_epoch():
 def test_too_small_images_are_refused():
     split = Split(np.ones((2, 20, 20, 1), np.float32), np.zeros(2, np.int32))
     with pytest.raises(ValueError, match="needs 26: lower --crop"):
-        training.require_size(Dataset("small", split, split), training.Settings())
+        demo_training.require_size(
+            Dataset("small", split, split), demo_training.Settings()
+        )
 
 
 @pytest.mark.slow

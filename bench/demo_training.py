@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from bench.data import Dataset, Split
 from bench.measure import compile_gradient
 from bench.methods import Loss, Method
 from bench.nets.resnet_linen import ResNet18
+from bench.steps import State, one_cycle_adam
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +28,6 @@ class Settings:
     peak_learning_rate: float = 1e-3
     crop: int = 24
     shift: int = 1
-
-
-class State(NamedTuple):
-    """All that a step changes."""
-
-    params: Any
-    batch_stats: Any
-    optimiser: Any
 
 
 def loss(method: Method) -> Loss:
@@ -86,9 +79,9 @@ class Stepper:
     ) -> tuple[State, Array]:
         """One step, waited for: the state after it, and the loss before it."""
         (value, batch_stats), grads = self.gradient(
-            state.params, state.batch_stats, images, labels
+            state.params, state.state, images, labels
         )
-        params, moments = self._update(state.params, state.optimiser, grads)
+        params, moments = self._update(state.params, state.moments, grads)
         return jax.block_until_ready((State(params, batch_stats, moments), value))
 
 
@@ -115,7 +108,7 @@ def accuracy(
 ) -> float:
     """Share of the split that the network gets right, with its running statistics."""
     batch = min(batch, len(split))
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    variables = {"params": state.params, "batch_stats": state.state}
     images = np.stack([_crop(image, settings.crop, 0, 0) for image in split.images])
     # A last batch of another size would be compiled anew: it overlaps its predecessor.
     starts = [min(i, len(split) - batch) for i in range(0, len(split), batch)]
@@ -131,7 +124,7 @@ def gradient_arguments(state: State, settings: Settings) -> tuple[Any, ...]:
         (settings.batch, settings.crop, settings.crop, 1), jnp.float32
     )
     labels = jax.ShapeDtypeStruct((settings.batch,), jnp.int32)
-    return state.params, state.batch_stats, images, labels
+    return state.params, state.state, images, labels
 
 
 def require_size(dataset: Dataset, settings: Settings) -> None:
@@ -166,10 +159,7 @@ def _update(settings: Settings) -> Callable[..., tuple[Any, Any]]:
 
 
 def _optimiser(settings: Settings) -> optax.GradientTransformation:
-    schedule = optax.cosine_onecycle_schedule(
-        settings.steps, settings.peak_learning_rate, pct_start=0.25
-    )
-    return optax.adam(schedule)
+    return one_cycle_adam(settings.steps, settings.peak_learning_rate)
 
 
 def _crop(image: np.ndarray, size: int, down: int, right: int) -> np.ndarray:
