@@ -114,6 +114,25 @@ def test_an_encode_is_waited_for_lag_layers_later(lag):
         assert products.index(waited[rows]) == layer + lag
 
 
+def test_what_a_call_reads_is_written_first():
+    """A barrier of its own: XLA would take it from a kernel with several results when
+    the call is awaited."""
+    alone = re.compile(r" = stablehlo.optimization_barrier %\d+ : tensor")
+    assert len(alone.findall(lowered(gradient(), LAYERS, X))) == num_encoded()
+    assert not alone.findall(lowered(gradient(lag=0), LAYERS, X))
+
+
+@pytest.mark.parametrize("lag", [1, 2])
+def test_a_decode_starts_lag_layers_before_its_use(lag):
+    """What it waits for moves on with the layers, `lag` layers behind."""
+    text = lowered(gradient(prefetch=True, lag=lag), 2 * LAYERS, X)
+    of_layers = r"tensor<64x288xui8>, tensor<64x256xf32>"
+    call = rf'call @xla_metadata_call\w*\(%\w+, (%\w+)\).*{STREAMS} = "2".*{of_layers}'
+    # The last layer, the one before it whose activation it reads, and `lag` more wait
+    # for the cotangent of the loss, a number.
+    assert len({*re.findall(call, text)}) == 2 * len(LAYERS) - 2 - lag
+
+
 def test_vmap_keeps_the_streams():
     x = jax.ShapeDtypeStruct((3, *X.shape), X.dtype)
     text = lowered(jax.vmap(gradient(prefetch=True), in_axes=(None, 0)), LAYERS, x)

@@ -237,3 +237,14 @@ def test_two_pools_of_one_array_keep_a_mask_each():
     found = jax.jit(jax.grad(compressed, argnums=(0, 1)))(w, x)
     expected = jax.jit(jax.grad(loss, argnums=(0, 1)))(w, x)
     assert relative_error(expected, found) < 1e-6
+
+
+def test_an_array_is_encoded_in_the_order_it_was_made_in():
+    """In another order it may be nowhere in memory: the encoder would need a copy."""
+
+    def heads(weights, x):
+        split = (x @ weights).reshape(4, 64, 4, 64).transpose(0, 2, 1, 3)
+        return (jnp.sin(split) @ jnp.cos(split).mT).sum()
+
+    made = rows(heads, W, jnp.broadcast_to(X, (4, *X.shape)))
+    assert [r.shape for r in made if r.codec == "GroupQuant(8)"] == [(4, 64, 256)]
