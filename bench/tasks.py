@@ -18,7 +18,7 @@ from bench.nets.vgg import VGG16
 from bench.problems import Batch, Problem
 
 # Of Fashion-MNIST's 60,000: more would take more time, and train no differently.
-TRAIN_IMAGES = 12_000
+TRAIN_IMAGES = 6_000
 IMAGE_BATCH = 100
 TEXT_BATCH = 32
 CONTEXT = 64
