@@ -20,7 +20,8 @@ bool HasAvx512() {
 }
 
 bool HasVbmi2() {
-  return __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
+  return __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
+         __builtin_cpu_supports("gfni");
 }
 
 Isa SupportedIsa() {

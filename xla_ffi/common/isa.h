@@ -7,7 +7,8 @@
 
 namespace epmc {
 
-// In ascending order: a processor that has one of them has those before it.
+// In ascending order: a processor that has one of them has those before it. All that have
+// VBMI2 have GFNI.
 enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Vbmi2 };
 
 // What EPMC_ISA may be: scalar, avx2, avx512 or vbmi2.
@@ -30,7 +31,7 @@ Isa BestIsa();
 #if defined(__x86_64__)
 #define EPMC_AVX2 __attribute__((target(EPMC_AVX2_FEATURES)))
 #define EPMC_AVX512 __attribute__((target(EPMC_AVX512_FEATURES)))
-#define EPMC_VBMI2 __attribute__((target(EPMC_AVX512_FEATURES ",avx512vbmi,avx512vbmi2")))
+#define EPMC_VBMI2 __attribute__((target(EPMC_AVX512_FEATURES ",avx512vbmi,avx512vbmi2,gfni")))
 #else
 #define EPMC_AVX2
 #define EPMC_AVX512

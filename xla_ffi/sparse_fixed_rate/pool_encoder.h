@@ -12,7 +12,7 @@
 
 namespace epmc::sparse_fixed_rate {
 
-// The elements of a pool: read once to count them, once to encode them.
+// The elements of a pool, read once: its bitmap, and its nonzeros one behind the other.
 template <typename Steps, typename T>
 class PoolScanner {
  public:
@@ -21,15 +21,18 @@ class PoolScanner {
     x_ = static_cast<const T*>(args.x) + at.first;
     group_size_ = args.format.group_size;
     scanned_ = 0;
-    nonzeros_ = 0;
+    first_value_[0] = 0;
   }
 
   // All groups below `last`, if they have not been scanned.
   void ScanUpTo(int last) {
     for (; scanned_ < std::min(last, at_.groups); ++scanned_) {
       const Group group = At(scanned_);
-      scans_[scanned_] = Steps::ScanGroup(ElementsOf(group), group.blocks, BitmapOf(group));
-      nonzeros_ += scans_[scanned_].nonzeros;
+      T* values = ValuesOf(scanned_);
+      const int count =
+          Steps::Compact(ElementsOf(group), group.blocks, BitmapOf(group), values);
+      if (count > 0) ranges_[scanned_] = Steps::RangeOf(values, count);
+      first_value_[scanned_ + 1] = first_value_[scanned_] + count;
     }
   }
 
@@ -46,17 +49,21 @@ class PoolScanner {
   const Place& at() const { return at_; }
   Group At(int group) const { return GroupOf(at_, group, group_size_); }
   uint32_t* BitmapOf(const Group& group) { return bitmap_ + group.first / kBlock; }
-  const Scan& ScanOf(int group) const { return scans_[group]; }
-  int nonzeros() const { return nonzeros_; }
+  T* ValuesOf(int group) { return values_ + first_value_[group]; }
+  int NonzerosOf(int group) const { return first_value_[group + 1] - first_value_[group]; }
+  // Of a group that has nonzeros.
+  const Range& RangeOf(int group) const { return ranges_[group]; }
+  int nonzeros() const { return first_value_[at_.groups]; }
 
  private:
   Place at_;
   const T* x_;
   int group_size_;
   int scanned_;
-  int nonzeros_;
-  Scan scans_[kMaxPoolGroups];
+  int first_value_[kMaxPoolGroups + 1];
+  Range ranges_[kMaxPoolGroups];
   alignas(64) uint32_t bitmap_[kPool / kBlock];
+  alignas(64) T values_[kPool + kSlack];
   alignas(64) T padded_[kMaxGroupSize];
 };
 
@@ -82,13 +89,8 @@ class PoolEncoder {
 
  private:
   void StoreExact() {
-    T* next = reinterpret_cast<T*>(work_->raw);
-    for (int i = 0; i < at_.groups; ++i) {
-      const Group group = pool_.At(i);
-      next += Steps::Compact(pool_.ElementsOf(group), pool_.BitmapOf(group), group.blocks, next);
-    }
     const size_t nbytes = pool_.nonzeros() * sizeof(T);
-    memcpy(values_, work_->raw, nbytes);
+    memcpy(values_, pool_.ValuesOf(0), nbytes);
     memset(values_ + nbytes, 0, 4 * at_.words - nbytes);
     memset(args_.rows + at_.lo, 0, 4 * at_.groups);
     memset(args_.rows + at_.step, 0, 4 * at_.groups);
@@ -97,7 +99,7 @@ class PoolEncoder {
   Widths FindWidths() {
     for (int i = 0; i < at_.groups; ++i) {
       const int elements = pool_.At(i).elements;
-      const int nonzeros = pool_.ScanOf(i).nonzeros;
+      const int nonzeros = pool_.NonzerosOf(i);
       is_dense_[i] = IsDense(nonzeros, elements, at_.elements, at_.words);
       num_values_[i] = is_dense_[i] ? elements : nonzeros;
     }
@@ -126,9 +128,9 @@ class PoolEncoder {
 
   void StoreScale(int group, int code_bits) {
     GroupScale scale = {0.0f, 0.0f};
-    const Scan& scan = pool_.ScanOf(group);
-    if (scan.nonzeros > 0) {
-      scale = ScaleOf(scan.range.lo, scan.range.hi, code_bits, is_dense_[group]);
+    if (pool_.NonzerosOf(group) > 0) {
+      const KeyRange& keys = pool_.RangeOf(group).keys;
+      scale = ScaleOf(keys.lo, keys.hi, code_bits, is_dense_[group]);
     }
     quantizers_[group] = QuantizerOf(scale, code_bits, is_dense_[group]);
     const uint32_t flag = is_dense_[group] ? kDenseFlag : 0;
@@ -143,40 +145,31 @@ class PoolEncoder {
 
   void EncodeGroup(int number, int code_bits, uint16_t* codes) {
     const Group group = pool_.At(number);
-    uint16_t* all = is_dense_[number] ? codes : work_->all_codes;
+    const bool is_dense = is_dense_[number];
+    const int count = is_dense ? group.blocks * kBlock : num_values_[number];
+    const T* x = is_dense ? pool_.ElementsOf(group) : pool_.ValuesOf(number);
     if (quantizers_[number].levels == 0) {
-      memset(all, 0, group.blocks * kBlock * sizeof(uint16_t));
-    } else if (pool_.ScanOf(number).has_subnormals) {
-      Steps::Widen(pool_.ElementsOf(group), group.blocks, work_->widened);
-      Quantize(number, work_->widened, all);
+      memset(codes, 0, count * sizeof(uint16_t));
+    } else if (pool_.RangeOf(number).has_subnormals) {
+      Steps::Widen(x, count, work_->widened);
+      Quantize(number, work_->widened, count, codes);
     } else {
-      Quantize(number, pool_.ElementsOf(group), all);
+      Quantize(number, x, count, codes);
     }
-    if (is_dense_[number]) {
-      Steps::SplitDense(codes, pool_.BitmapOf(group), group.blocks, code_bits);
-    } else {
-      Steps::Compact(all, pool_.BitmapOf(group), group.blocks, codes);
-    }
+    if (is_dense) Steps::SplitDense(codes, pool_.BitmapOf(group), group.blocks, code_bits);
   }
 
   template <typename X>
-  void Quantize(int number, const X* x, uint16_t* codes) {
-    const Group group = pool_.At(number);
+  void Quantize(int number, const X* x, int count, uint16_t* codes) {
     const Quantizer& quantizer = quantizers_[number];
-    const uint32_t* words = pool_.BitmapOf(group);
     if (!args_.is_stochastic) {
-      Steps::template Quantize<false>(x, words, group.blocks, quantizer, nullptr, codes);
+      Steps::template Quantize<false>(x, count, quantizer, nullptr, codes);
       return;
     }
     const uint32_t place = static_cast<uint32_t>(at_.group_number + number);
     const uint32_t key = group_quant::GroupKey(args_.seed, place, quantizer.scale);
-    const uint16_t* dither = work_->dither_of_values;
-    Steps::StoreDither(key, num_values_[number], work_->dither_of_values);
-    if (!is_dense_[number]) {
-      Steps::Expand(dither, words, group.blocks, work_->dither);
-      dither = work_->dither;
-    }
-    Steps::template Quantize<true>(x, words, group.blocks, quantizer, dither, codes);
+    Steps::StoreDither(key, count, work_->dither);
+    Steps::template Quantize<true>(x, count, quantizer, work_->dither, codes);
   }
 
   const EncodeArgs& args_;

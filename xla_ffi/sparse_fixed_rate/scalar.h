@@ -19,9 +19,8 @@ namespace epmc::sparse_fixed_rate {
 
 using group_quant::KeyRange;
 
-struct Scan {
-  int nonzeros;
-  KeyRange range;  // of the nonzeros, as NormalBits; anything if there are none
+struct Range {
+  KeyRange keys;  // of nonzeros, as NormalBits
   bool has_subnormals;
 };
 
@@ -32,35 +31,34 @@ struct Scalar {
     return count;
   }
 
-  // Also stores the bitmap.
+  // Stores the bitmap, and the nonzeros one behind the other. Returns how many there are.
   template <typename T>
-  static Scan ScanGroup(const T* x, int blocks, uint32_t* words) {
-    Scan scan = {0, {INT32_MAX, INT32_MIN}, false};
+  static int Compact(const T* x, int blocks, uint32_t* words, T* values) {
+    int count = 0;
     for (int block = 0; block < blocks; ++block, x += kBlock) {
       alignas(32) uint8_t nonzeros[kBlock];
       for (int i = 0; i < kBlock; ++i) {
-        const uint32_t bits = ToFloatBits(x[i]);
-        const bool is_nonzero = IsNonzero(x[i]);
-        const int32_t key = group_quant::OrderedKey(NormalBits(bits));
-        nonzeros[i] = static_cast<uint8_t>(is_nonzero);
-        scan.nonzeros += is_nonzero;
-        scan.range.lo = is_nonzero && key < scan.range.lo ? key : scan.range.lo;
-        scan.range.hi = is_nonzero && key > scan.range.hi ? key : scan.range.hi;
-        scan.has_subnormals |= is_nonzero && (bits & kExponentMask) == 0;
+        nonzeros[i] = static_cast<uint8_t>(IsNonzero(x[i]));
+        values[count] = x[i];
+        count += nonzeros[i];
       }
       words[block] = BytePlane(nonzeros, 0);
     }
-    return scan;
+    return count;
   }
 
-  // The elements whose bits are set, one behind the other. Returns how many there are.
+  // At least one value, and none is zero. What is behind them may be overwritten.
   template <typename T>
-  static int Compact(const T* x, const uint32_t* words, int blocks, T* out) {
-    int count = 0;
-    for (int i = 0; i < blocks * kBlock; ++i) {
-      if ((words[i / kBlock] >> i % kBlock & 1u) != 0) out[count++] = x[i];
+  static Range RangeOf(T* values, int count) {
+    Range range = {{INT32_MAX, INT32_MIN}, false};
+    for (int i = 0; i < count; ++i) {
+      const uint32_t bits = ToFloatBits(values[i]);
+      const int32_t key = group_quant::OrderedKey(NormalBits(bits));
+      range.keys.lo = std::min(range.keys.lo, key);
+      range.keys.hi = std::max(range.keys.hi, key);
+      range.has_subnormals |= (bits & kExponentMask) == 0;
     }
-    return count;
+    return range;
   }
 
   // The other way, with zeros between them. Returns how many the words took.
@@ -74,11 +72,12 @@ struct Scalar {
     return next;
   }
 
-  // All elements, zeros too, as floats that are not subnormal.
+  // Floats that are not subnormal; of a zero, whatever.
   template <typename T>
-  static void Widen(const T* x, int blocks, F32* widened) {
-    for (int i = 0; i < blocks * kBlock; ++i) {
-      widened[i].value = BitsToFloat(NormalBits(ToFloatBits(x[i])));
+  static void Widen(const T* x, int count, F32* widened) {
+    for (int i = 0; i < count; ++i) {
+      const uint32_t bits = ToFloatBits(x[i]);
+      widened[i].value = BitsToFloat(IsNonzero(x[i]) ? NormalBits(bits) : bits);
     }
   }
 
@@ -91,15 +90,15 @@ struct Scalar {
     }
   }
 
-  // The codes of all elements; those of zeros do not count. No element is subnormal, and the
-  // quantizer has levels. `dither` is read if rounding is stochastic.
+  // Codes; that of a zero does not count. No element is subnormal, and the quantizer has
+  // levels. `dither` is read if rounding is stochastic.
   template <bool kStochastic, typename T>
-  static void Quantize(const T* x, const uint32_t* words, int blocks, const Quantizer& quantizer,
+  static void Quantize(const T* x, int count, const Quantizer& quantizer,
                        const uint16_t* dither, uint16_t* codes) {
-    for (int i = 0; i < blocks * kBlock; ++i) {
+    for (int i = 0; i < count; ++i) {
       const int32_t dither16 = kStochastic ? dither[i] : group_quant::kHalf16;
-      const bool is_nonzero = (words[i / kBlock] >> i % kBlock & 1u) != 0;
-      const uint32_t code = is_nonzero ? EncodeOne(ToFloatBits(x[i]), quantizer, dither16) : 0;
+      const uint32_t code =
+          IsNonzero(x[i]) ? EncodeOne(ToFloatBits(x[i]), quantizer, dither16) : 0;
       codes[i] = static_cast<uint16_t>(code);
     }
   }

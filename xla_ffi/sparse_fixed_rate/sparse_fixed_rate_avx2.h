@@ -138,72 +138,85 @@ struct Steps {
     return count;
   }
 
-  template <typename T>
-  EPMC_AVX2 static Scan ScanGroup(const T* x, int blocks, uint32_t* words) {
-    // Its bits are also those of an exponent.
-    const __m256 inf = _mm256_castsi256_ps(_mm256_set1_epi32(0x7f800000));
-    __m256 lo = inf, hi = _mm256_sub_ps(_mm256_setzero_ps(), inf);
-    __m256 bad = _mm256_setzero_ps();
-    __m256i subnormal = _mm256_setzero_si256();
-    int count = 0;
+  // 32-bit elements.
+  EPMC_AVX2 static int Compact(const F32* x, int blocks, uint32_t* words, F32* values) {
+    F32* next = values;
     for (int block = 0; block < blocks; ++block, x += kBlock) {
       PrefetchBlock(x);
       uint32_t word = 0;
       for (int i = 0; i < kBlock; i += kLanes) {
-        const __m256 value = LoadFloats(x + i);
-        const __m256i is_zero = IsZero(value);
-        const __m256i no_exponent = _mm256_cmpeq_epi32(
-            _mm256_castps_si256(_mm256_and_ps(value, inf)), _mm256_setzero_si256());
-        subnormal = _mm256_or_si256(subnormal, _mm256_andnot_si256(is_zero, no_exponent));
-        lo = _mm256_min_ps(lo, _mm256_blendv_ps(value, inf, _mm256_castsi256_ps(is_zero)));
-        hi = _mm256_max_ps(hi, _mm256_blendv_ps(value, hi, _mm256_castsi256_ps(is_zero)));
-        bad = _mm256_add_ps(bad, _mm256_mul_ps(value, _mm256_setzero_ps()));
-        const int zeros = _mm256_movemask_ps(_mm256_castsi256_ps(is_zero));
-        word |= (static_cast<uint32_t>(zeros) ^ 0xffu) << i;
+        const __m256i bits = LoadRaw(x + i);
+        const __m256 is_zero = _mm256_castsi256_ps(IsZero(_mm256_castsi256_ps(bits)));
+        const uint32_t set = static_cast<uint32_t>(_mm256_movemask_ps(is_zero)) ^ 0xffu;
+        StoreRaw(Compressed(bits, set), next);
+        next += __builtin_popcount(set);
+        word |= set << i;
       }
       words[block] = word;
-      count += __builtin_popcount(word);
     }
-    if (_mm256_movemask_ps(_mm256_cmp_ps(bad, bad, _CMP_UNORD_Q)) != 0) {
-      return {count, {INT32_MIN, INT32_MAX}, false};
-    }
-    if (_mm256_movemask_epi8(subnormal) != 0) {
-      return Scalar::ScanGroup(x - blocks * kBlock, blocks, words);
-    }
-    const float least = group_quant::avx2::Reduce(lo, group_quant::avx2::Min{});
-    const float most = group_quant::avx2::Reduce(hi, group_quant::avx2::Max{});
-    return {count,
-            {group_quant::OrderedKey(FloatBits(least)), group_quant::OrderedKey(FloatBits(most))},
-            false};
-  }
-
-  // 32-bit elements.
-  EPMC_AVX2 static int Compact(const F32* x, const uint32_t* words, int blocks, F32* out) {
-    F32* next = out;
-    for (int i = 0; i < blocks * kBlock; i += kLanes) {
-      const uint32_t set = words[i / kBlock] >> i % kBlock & 0xffu;
-      StoreRaw(Compressed(LoadRaw(x + i), set), next);
-      next += __builtin_popcount(set);
-    }
-    return static_cast<int>(next - out);
+    return static_cast<int>(next - values);
   }
 
   // 16-bit elements, 8 to a register too.
   template <typename Half>
-  EPMC_AVX2 static int Compact(const Half* x, const uint32_t* words, int blocks, Half* out) {
-    Half* next = out;
-    for (int i = 0; i < blocks * kBlock; i += kLanes) {
-      const uint32_t set = words[i / kBlock] >> i % kBlock & 0xffu;
-      const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i));
-      const __m128i lanes =
-          _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kPermutations.compress + set));
-      // Bytes 2 l and 2 l + 1 of lane l.
-      const __m128i twice = _mm_add_epi8(lanes, lanes);
-      const __m128i bytes = _mm_unpacklo_epi8(twice, _mm_add_epi8(twice, _mm_set1_epi8(1)));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(next), _mm_shuffle_epi8(halves, bytes));
-      next += __builtin_popcount(set);
+  EPMC_AVX2 static int Compact(const Half* x, int blocks, uint32_t* words, Half* values) {
+    Half* next = values;
+    for (int block = 0; block < blocks; ++block, x += kBlock) {
+      PrefetchBlock(x);
+      uint32_t word = 0;
+      for (int i = 0; i < kBlock; i += kLanes) {
+        const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i));
+        const __m128i is_zero = _mm_cmpeq_epi16(_mm_slli_epi16(halves, 1), _mm_setzero_si128());
+        const __m128i in_bytes = _mm_packs_epi16(is_zero, _mm_setzero_si128());
+        const uint32_t set = static_cast<uint32_t>(_mm_movemask_epi8(in_bytes)) ^ 0xffu;
+        const __m128i lanes =
+            _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kPermutations.compress + set));
+        // Bytes 2 l and 2 l + 1 of lane l.
+        const __m128i twice = _mm_add_epi8(lanes, lanes);
+        const __m128i bytes = _mm_unpacklo_epi8(twice, _mm_add_epi8(twice, _mm_set1_epi8(1)));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(next), _mm_shuffle_epi8(halves, bytes));
+        next += __builtin_popcount(set);
+        word |= set << i;
+      }
+      words[block] = word;
     }
-    return static_cast<int>(next - out);
+    return static_cast<int>(next - values);
+  }
+
+  template <typename T>
+  EPMC_AVX2 static Range RangeOf(T* values, int count) {
+    for (int i = count; i % kLanes != 0; ++i) values[i] = values[0];
+    const __m256 zero = _mm256_setzero_ps();
+    __m256 lo = LoadFloats(values), hi = lo, bad = _mm256_mul_ps(lo, zero);
+    for (int i = kLanes; i < count; i += kLanes) {
+      const __m256 value = LoadFloats(values + i);
+      lo = _mm256_min_ps(lo, value);
+      hi = _mm256_max_ps(hi, value);
+      bad = _mm256_fmadd_ps(value, zero, bad);
+    }
+    if (_mm256_movemask_ps(_mm256_cmp_ps(bad, bad, _CMP_UNORD_Q)) != 0) {
+      return {{INT32_MIN, INT32_MAX}, false};
+    }
+    const KeyRange keys = {
+        group_quant::OrderedKey(FloatBits(group_quant::avx2::Reduce(lo, group_quant::avx2::Min{}))),
+        group_quant::OrderedKey(FloatBits(group_quant::avx2::Reduce(hi, group_quant::avx2::Max{})))};
+    // Where all numbers are positive, the smallest one tells.
+    constexpr int32_t kSmallestNormal = 0x00800000;
+    if (keys.lo > kSmallestNormal || !HasSubnormals(values, count)) return {keys, false};
+    return Scalar::RangeOf(values, count);
+  }
+
+  // None of the values is zero.
+  template <typename T>
+  EPMC_AVX2 static bool HasSubnormals(const T* values, int count) {
+    const __m256i exponent = _mm256_set1_epi32(static_cast<int32_t>(kExponentMask));
+    __m256i any = _mm256_setzero_si256();
+    for (int i = 0; i < count; i += kLanes) {
+      const __m256i bits = _mm256_castps_si256(LoadFloats(values + i));
+      const __m256i of_value = _mm256_and_si256(bits, exponent);
+      any = _mm256_or_si256(any, _mm256_cmpeq_epi32(of_value, _mm256_setzero_si256()));
+    }
+    return _mm256_movemask_epi8(any) != 0;
   }
 
   template <typename T>
@@ -218,8 +231,8 @@ struct Steps {
   }
 
   template <typename T>
-  EPMC_AVX2 static void Widen(const T* x, int blocks, F32* widened) {
-    for (int i = 0; i < blocks * kBlock; i += kLanes) {
+  EPMC_AVX2 static void Widen(const T* x, int count, F32* widened) {
+    for (int i = 0; i < count; i += kLanes) {
       _mm256_storeu_ps(&widened[i].value, Normalized(LoadFloats(x + i)));
     }
   }
@@ -242,16 +255,15 @@ struct Steps {
   }
 
   template <bool kStochastic, typename T>
-  EPMC_AVX2 static void Quantize(const T* x, const uint32_t*, int blocks,
-                                 const Quantizer& quantizer, const uint16_t* dither,
-                                 uint16_t* codes) {
+  EPMC_AVX2 static void Quantize(const T* x, int count, const Quantizer& quantizer,
+                                 const uint16_t* dither, uint16_t* codes) {
     const __m256 lo = _mm256_set1_ps(quantizer.scale.lo);
     const __m256 inverse = _mm256_set1_ps(quantizer.inverse);
-    const __m256i levels = _mm256_set1_epi32(quantizer.levels);
+    const __m256i levels = _mm256_set1_epi16(static_cast<int16_t>(quantizer.levels));
     const __m128i digits = _mm_cvtsi32_si128(quantizer.digits);
     const __m128i dropped = _mm_cvtsi32_si128(16 - quantizer.digits);
     const __m256i half = _mm256_srl_epi32(_mm256_set1_epi32(group_quant::kHalf16), dropped);
-    for (int i = 0; i < blocks * kBlock; i += 2 * kLanes) {
+    for (int i = 0; i < count; i += 2 * kLanes) {
       __m256i code[2];
       for (int j = 0; j < 2; ++j) {
         const int at = i + j * kLanes;
@@ -261,9 +273,10 @@ struct Steps {
             kStochastic ? _mm256_srl_epi32(LoadRaw(static_cast<const void*>(dither + at)), dropped)
                         : half;
         const __m256i sum = _mm256_add_epi32(scaled, shift);
-        code[j] = _mm256_min_epi32(_mm256_sra_epi32(sum, digits), levels);
+        code[j] = _mm256_sra_epi32(sum, digits);
       }
-      const __m256i both = _mm256_packus_epi32(code[0], code[1]);
+      // Saturates: what was above the levels still is.
+      const __m256i both = _mm256_min_epu16(_mm256_packus_epi32(code[0], code[1]), levels);
       StoreCodes(_mm256_permute4x64_epi64(both, 0xd8), codes + i);
     }
   }

@@ -47,77 +47,65 @@ EPMC_AVX512 inline __m512 Normalized(__m512 x, __mmask16 is_subnormal) {
       bits, is_subnormal, sign, _mm512_set1_epi32(0x00800000), kAndOr));
 }
 
-// The exponent is that of zeros and subnormals; the bits say that it is no zero.
-EPMC_AVX512 inline bool HasSubnormals(const F32* x, const uint32_t* words, int blocks) {
+// All bits of the exponent are zero; none of `values` is zero.
+EPMC_AVX512 inline bool HasSubnormals(const F32* values, int count) {
   uint32_t any = 0;
-  for (int i = 0; i < blocks * kBlock; i += kLanes) {
-    any |= SubnormalsOf(epmc::avx512::Load(x + i)) & words[i / kBlock] >> i % kBlock;
-  }
-  return (any & 0xffffu) != 0;
+  for (int i = 0; i < count; i += kLanes) any |= SubnormalsOf(epmc::avx512::Load(values + i));
+  return any != 0;
 }
 
-EPMC_AVX512 inline bool HasSubnormals(const Bf16* x, const uint32_t* words, int blocks) {
+EPMC_AVX512 inline bool HasSubnormals(const Bf16* values, int count) {
   uint32_t any = 0;
-  for (int block = 0; block < blocks; ++block) {
-    const __m512i bits = _mm512_loadu_si512(x + block * kBlock);
-    any |= _mm512_testn_epi16_mask(bits, _mm512_set1_epi16(0x7f80)) & words[block];
+  for (int i = 0; i < count; i += kBlock) {
+    any |= _mm512_testn_epi16_mask(_mm512_loadu_si512(values + i), _mm512_set1_epi16(0x7f80));
   }
   return any != 0;
 }
 
 // As floats they are normal.
-EPMC_AVX512 inline bool HasSubnormals(const F16*, const uint32_t*, int) { return false; }
+EPMC_AVX512 inline bool HasSubnormals(const F16*, int) { return false; }
+
+// Vectors are read whole: behind the last value are more of the same.
+EPMC_AVX512 inline void Repeat(F32* values, int count) {
+  const __m512 first = _mm512_set1_ps(values->value);
+  _mm512_storeu_ps(values + count, first);
+  _mm512_storeu_ps(values + count + kLanes, first);
+}
+
+template <typename Half>
+EPMC_AVX512 inline void Repeat(Half* values, int count) {
+  _mm512_storeu_si512(values + count, _mm512_set1_epi16(static_cast<int16_t>(values->bits)));
+}
 
 // Floats as they are, not as integer keys; x * 0 tells of NaN and infinity.
-EPMC_AVX512 inline Scan ScanGroup(const F32* x, int blocks, uint32_t* words) {
-  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+EPMC_AVX512 inline KeyRange KeysOf(const F32* x, int count) {
   const __m512 zero = _mm512_setzero_ps();
-  const __m512 inf = _mm512_castsi512_ps(_mm512_set1_epi32(0x7f800000));
-  __m512 lo[2] = {inf, inf};
-  __m512 hi[2] = {_mm512_sub_ps(zero, inf), _mm512_sub_ps(zero, inf)};
-  __m512 bad[2] = {zero, zero};
-  int count = 0;
-  for (int block = 0; block < blocks; ++block, x += kBlock) {
-    PrefetchBlock(x);
-    const __m512 a = epmc::avx512::Load(x);
-    const __m512 b = epmc::avx512::Load(x + kLanes);
-    const __mmask16 low = _mm512_test_epi32_mask(_mm512_castps_si512(a), magnitude);
-    const __mmask16 high = _mm512_test_epi32_mask(_mm512_castps_si512(b), magnitude);
-    lo[0] = _mm512_mask_min_ps(lo[0], low, lo[0], a);
-    lo[1] = _mm512_mask_min_ps(lo[1], high, lo[1], b);
-    hi[0] = _mm512_mask_max_ps(hi[0], low, hi[0], a);
-    hi[1] = _mm512_mask_max_ps(hi[1], high, hi[1], b);
-    bad[0] = _mm512_fmadd_ps(a, zero, bad[0]);
-    bad[1] = _mm512_fmadd_ps(b, zero, bad[1]);
-    const uint32_t word = low | uint32_t{high} << kLanes;
-    words[block] = word;
-    count += __builtin_popcount(word);
+  __m512 lo[2] = {epmc::avx512::Load(x), epmc::avx512::Load(x + kLanes)};
+  __m512 hi[2] = {lo[0], lo[1]};
+  __m512 bad[2] = {_mm512_mul_ps(lo[0], zero), _mm512_mul_ps(lo[1], zero)};
+  for (int i = kBlock; i < count; i += kBlock) {
+    for (int j = 0; j < 2; ++j) {
+      const __m512 value = epmc::avx512::Load(x + i + j * kLanes);
+      lo[j] = _mm512_min_ps(lo[j], value);
+      hi[j] = _mm512_max_ps(hi[j], value);
+      bad[j] = _mm512_fmadd_ps(value, zero, bad[j]);
+    }
   }
   const __m512 any_bad = _mm512_add_ps(bad[0], bad[1]);
-  if (_mm512_cmp_ps_mask(any_bad, any_bad, _CMP_UNORD_Q) != 0) {
-    return {count, {INT32_MIN, INT32_MAX}, false};
-  }
+  if (_mm512_cmp_ps_mask(any_bad, any_bad, _CMP_UNORD_Q) != 0) return {INT32_MIN, INT32_MAX};
   const float least = _mm512_reduce_min_ps(_mm512_min_ps(lo[0], lo[1]));
   const float most = _mm512_reduce_max_ps(_mm512_max_ps(hi[0], hi[1]));
-  return {count,
-          {group_quant::OrderedKey(FloatBits(least)), group_quant::OrderedKey(FloatBits(most))},
-          false};
+  return {group_quant::OrderedKey(FloatBits(least)), group_quant::OrderedKey(FloatBits(most))};
 }
 
 // Halves are ordered as their 16-bit keys.
 template <typename Half>
-EPMC_AVX512 inline Scan ScanGroup(const Half* x, int blocks, uint32_t* words) {
-  __m512i lo = _mm512_set1_epi16(INT16_MAX), hi = _mm512_set1_epi16(INT16_MIN);
-  int count = 0;
-  for (int block = 0; block < blocks; ++block, x += kBlock) {
-    PrefetchBlock(x);
-    const __m512i bits = _mm512_loadu_si512(x);
-    const __mmask32 word = _mm512_test_epi16_mask(bits, _mm512_set1_epi16(0x7fff));
-    const __m512i keys = group_quant::avx512::HalfKeys(x);
-    lo = _mm512_mask_min_epi16(lo, word, lo, keys);
-    hi = _mm512_mask_max_epi16(hi, word, hi, keys);
-    words[block] = word;
-    count += __builtin_popcount(word);
+EPMC_AVX512 inline KeyRange KeysOf(const Half* x, int count) {
+  __m512i lo = group_quant::avx512::HalfKeys(x), hi = lo;
+  for (int i = kBlock; i < count; i += kBlock) {
+    const __m512i keys = group_quant::avx512::HalfKeys(x + i);
+    lo = _mm512_min_epi16(lo, keys);
+    hi = _mm512_max_epi16(hi, keys);
   }
   const auto key_of = [](int16_t key) {
     const Half half{static_cast<uint16_t>(key ^ ((key >> 15) & 0x7fff))};
@@ -126,7 +114,46 @@ EPMC_AVX512 inline Scan ScanGroup(const Half* x, int blocks, uint32_t* words) {
   // ~x turns the order round, so one reduction serves both.
   const __m512i inverted = _mm512_xor_si512(hi, _mm512_set1_epi32(-1));
   const int16_t most = static_cast<int16_t>(~group_quant::avx512::MinOfHalves(inverted));
-  return {count, {key_of(group_quant::avx512::MinOfHalves(lo)), key_of(most)}, false};
+  return {key_of(group_quant::avx512::MinOfHalves(lo)), key_of(most)};
+}
+
+// 32 codes. With all 16 digits they have at most 8 bits, and are the upper halves.
+template <bool kHasAllDigits>
+EPMC_AVX512 inline __m512i CodesOf(__m512i a, __m512i b, __m128i digits, int32_t levels) {
+  const __m512i halves =
+      _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28,
+                       26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+  if (kHasAllDigits) {
+    const __m512i upper = _mm512_or_si512(halves, _mm512_set1_epi16(1));
+    return _mm512_min_epi16(_mm512_permutex2var_epi16(a, upper, b),
+                            _mm512_set1_epi16(static_cast<int16_t>(levels)));
+  }
+  const __m512i most = _mm512_set1_epi32(levels);
+  a = _mm512_min_epi32(_mm512_sra_epi32(a, digits), most);
+  b = _mm512_min_epi32(_mm512_sra_epi32(b, digits), most);
+  return _mm512_permutex2var_epi16(a, halves, b);
+}
+
+template <bool kStochastic, bool kHasAllDigits, typename T>
+EPMC_AVX512 inline void QuantizeAll(const T* x, int count, const Quantizer& quantizer,
+                                    const uint16_t* dither, uint16_t* codes) {
+  const __m512 lo = _mm512_set1_ps(quantizer.scale.lo);
+  const __m512 inverse = _mm512_set1_ps(quantizer.inverse);
+  const __m128i digits = _mm_cvtsi32_si128(quantizer.digits);
+  const __m128i dropped = _mm_cvtsi32_si128(16 - quantizer.digits);
+  const __m512i half = _mm512_srl_epi32(_mm512_set1_epi32(group_quant::kHalf16), dropped);
+  for (int i = 0; i < count; i += kBlock) {
+    __m512i sum[2];
+    for (int j = 0; j < 2; ++j) {
+      const int at = i + j * kLanes;
+      const __m512 above = _mm512_sub_ps(epmc::avx512::Load(x + at), lo);
+      const __m512i scaled = _mm512_cvttps_epi32(_mm512_mul_ps(above, inverse));
+      const __m512i shift = kStochastic ? _mm512_srl_epi32(LoadRaw(dither + at), dropped) : half;
+      sum[j] = _mm512_add_epi32(scaled, shift);
+    }
+    _mm512_storeu_si512(codes + i,
+                        CodesOf<kHasAllDigits>(sum[0], sum[1], digits, quantizer.levels));
+  }
 }
 
 struct Planes {
@@ -161,27 +188,49 @@ struct Steps {
     return count;
   }
 
-  template <typename T>
-  EPMC_AVX512 static Scan ScanGroup(const T* x, int blocks, uint32_t* words) {
-    Scan scan = avx512::ScanGroup(x, blocks, words);
-    // Where all numbers are positive, the smallest one tells.
-    constexpr int32_t kSmallestNormal = 0x00800000;
-    if (scan.nonzeros == 0 || scan.range.lo > kSmallestNormal) return scan;
-    return HasSubnormals(x, words, blocks) ? Scalar::ScanGroup(x, blocks, words) : scan;
+  EPMC_AVX512 static int Compact(const F32* x, int blocks, uint32_t* words, F32* values) {
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    F32* next = values;
+    for (int block = 0; block < blocks; ++block, x += kBlock) {
+      PrefetchBlock(x);
+      const __m512i a = LoadRaw(x), b = LoadRaw(x + kLanes);
+      const __mmask16 low = _mm512_test_epi32_mask(a, magnitude);
+      const __mmask16 high = _mm512_test_epi32_mask(b, magnitude);
+      StoreRaw(_mm512_maskz_compress_epi32(low, a), next);
+      next += __builtin_popcount(low);
+      StoreRaw(_mm512_maskz_compress_epi32(high, b), next);
+      next += __builtin_popcount(high);
+      words[block] = low | uint32_t{high} << kLanes;
+    }
+    return static_cast<int>(next - values);
+  }
+
+  template <typename Half>
+  EPMC_AVX512 static int Compact(const Half* x, int blocks, uint32_t* words, Half* values) {
+    Half* next = values;
+    for (int block = 0; block < blocks; ++block, x += kBlock) {
+      PrefetchBlock(x);
+      const uint32_t word =
+          _mm512_test_epi16_mask(_mm512_loadu_si512(x), _mm512_set1_epi16(0x7fff));
+      const __mmask16 low = static_cast<__mmask16>(word);
+      const __mmask16 high = static_cast<__mmask16>(word >> kLanes);
+      StoreRaw(_mm512_maskz_compress_epi32(low, LoadRaw(x)), next);
+      next += __builtin_popcount(low);
+      StoreRaw(_mm512_maskz_compress_epi32(high, LoadRaw(x + kLanes)), next);
+      next += __builtin_popcount(high);
+      words[block] = word;
+    }
+    return static_cast<int>(next - values);
   }
 
   template <typename T>
-  EPMC_AVX512 static int Compact(const T* x, const uint32_t* words, int blocks, T* out) {
-    T* next = out;
-    for (int block = 0; block < blocks; ++block, x += kBlock) {
-      const __mmask16 low = static_cast<__mmask16>(words[block]);
-      const __mmask16 high = static_cast<__mmask16>(words[block] >> kLanes);
-      T* middle = next + __builtin_popcount(low);
-      StoreRaw(_mm512_maskz_compress_epi32(low, LoadRaw(x)), next);
-      StoreRaw(_mm512_maskz_compress_epi32(high, LoadRaw(x + kLanes)), middle);
-      next += __builtin_popcount(words[block]);
-    }
-    return static_cast<int>(next - out);
+  EPMC_AVX512 static Range RangeOf(T* values, int count) {
+    Repeat(values, count);
+    const KeyRange keys = KeysOf(values, count);
+    // Where all numbers are positive, the smallest one tells.
+    constexpr int32_t kSmallestNormal = 0x00800000;
+    if (keys.lo > kSmallestNormal || !HasSubnormals(values, count)) return {keys, false};
+    return Scalar::RangeOf(values, count);
   }
 
   template <typename T>
@@ -196,8 +245,8 @@ struct Steps {
   }
 
   template <typename T>
-  EPMC_AVX512 static void Widen(const T* x, int blocks, F32* widened) {
-    for (int i = 0; i < blocks * kBlock; i += kLanes) {
+  EPMC_AVX512 static void Widen(const T* x, int count, F32* widened) {
+    for (int i = 0; i < count; i += kLanes) {
       const __m512 value = epmc::avx512::Load(x + i);
       _mm512_storeu_ps(widened + i, Normalized(value, SubnormalsOf(value)));
     }
@@ -218,29 +267,12 @@ struct Steps {
   }
 
   template <bool kStochastic, typename T>
-  EPMC_AVX512 static void Quantize(const T* x, const uint32_t*, int blocks,
-                                   const Quantizer& quantizer, const uint16_t* dither,
-                                   uint16_t* codes) {
-    const __m512 lo = _mm512_set1_ps(quantizer.scale.lo);
-    const __m512 inverse = _mm512_set1_ps(quantizer.inverse);
-    const __m512i levels = _mm512_set1_epi32(quantizer.levels);
-    const __m128i digits = _mm_cvtsi32_si128(quantizer.digits);
-    const __m128i dropped = _mm_cvtsi32_si128(16 - quantizer.digits);
-    const __m512i half = _mm512_srl_epi32(_mm512_set1_epi32(group_quant::kHalf16), dropped);
-    const __m512i low_halves =
-        _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28,
-                         26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-    for (int i = 0; i < blocks * kBlock; i += kBlock) {
-      __m512i code[2];
-      for (int j = 0; j < 2; ++j) {
-        const int at = i + j * kLanes;
-        const __m512 above = _mm512_sub_ps(epmc::avx512::Load(x + at), lo);
-        const __m512i scaled = _mm512_cvttps_epi32(_mm512_mul_ps(above, inverse));
-        const __m512i shift = kStochastic ? _mm512_srl_epi32(LoadRaw(dither + at), dropped) : half;
-        const __m512i sum = _mm512_add_epi32(scaled, shift);
-        code[j] = _mm512_min_epi32(_mm512_sra_epi32(sum, digits), levels);
-      }
-      _mm512_storeu_si512(codes + i, _mm512_permutex2var_epi16(code[0], low_halves, code[1]));
+  EPMC_AVX512 static void Quantize(const T* x, int count, const Quantizer& quantizer,
+                                   const uint16_t* dither, uint16_t* codes) {
+    if (quantizer.digits == 16) {
+      QuantizeAll<kStochastic, true>(x, count, quantizer, dither, codes);
+    } else {
+      QuantizeAll<kStochastic, false>(x, count, quantizer, dither, codes);
     }
   }
 
@@ -312,22 +344,85 @@ struct Steps {
   }
 };
 
-// With the instruction that compresses 16-bit lanes.
+// The bits of 64 codes below 2^8, of which each lane of 8 bytes has 8: plane j of block b is
+// word 8 b + j of the result.
+EPMC_VBMI2 inline __m512i EightPlanes(__m512i codes) {
+  // Bit i of a byte k of the product is bit k of byte 7 - i of the lane.
+  const __m512i rows = _mm512_gf2p8affine_epi64_epi8(
+      _mm512_set1_epi64(static_cast<int64_t>(0x8040201008040201u)), codes, 0);
+  const __m512i word_of_bytes = _mm512_set_epi8(
+      63, 55, 47, 39, 62, 54, 46, 38, 61, 53, 45, 37, 60, 52, 44, 36, 59, 51, 43, 35, 58, 50,
+      42, 34, 57, 49, 41, 33, 56, 48, 40, 32, 31, 23, 15, 7, 30, 22, 14, 6, 29, 21, 13, 5, 28,
+      20, 12, 4, 27, 19, 11, 3, 26, 18, 10, 2, 25, 17, 9, 1, 24, 16, 8, 0);
+  return _mm512_permutexvar_epi8(word_of_bytes, rows);
+}
+
+// A byte of each of 64 codes, in lanes whose order EightPlanes turns round: the lower bytes,
+// or the upper ones.
+EPMC_VBMI2 inline __m512i BytesOf(const uint16_t* codes, int upper) {
+  const __m512i lower = _mm512_set_epi8(
+      112, 114, 116, 118, 120, 122, 124, 126, 96, 98, 100, 102, 104, 106, 108, 110, 80, 82, 84,
+      86, 88, 90, 92, 94, 64, 66, 68, 70, 72, 74, 76, 78, 48, 50, 52, 54, 56, 58, 60, 62, 32, 34,
+      36, 38, 40, 42, 44, 46, 16, 18, 20, 22, 24, 26, 28, 30, 0, 2, 4, 6, 8, 10, 12, 14);
+  const __m512i chosen = _mm512_add_epi8(lower, _mm512_set1_epi8(static_cast<char>(upper)));
+  return _mm512_permutex2var_epi8(_mm512_loadu_si512(codes), chosen,
+                                  _mm512_loadu_si512(codes + kBlock));
+}
+
+// With the instructions that compress 16-bit lanes and transpose matrices of bits.
+struct Vbmi2Planes {
+  template <int kPlanes>
+  EPMC_VBMI2 static void Store(const uint16_t* codes, int blocks, uint8_t* out) {
+    constexpr __mmask8 kLow = (1u << (kPlanes < 8 ? kPlanes : 8)) - 1;
+    constexpr __mmask8 kHigh = (1u << (kPlanes < 8 ? 0 : kPlanes - 8)) - 1;
+    int block = 0;
+    for (; block + 2 <= blocks; block += 2, codes += 2 * kBlock, out += 8 * kPlanes) {
+      StoreTwo<kLow>(EightPlanes(BytesOf(codes, 0)), out, out + 4 * kPlanes);
+      if (kHigh == 0) continue;
+      StoreTwo<kHigh>(EightPlanes(BytesOf(codes, 1)), out + 32, out + 4 * kPlanes + 32);
+    }
+    Planes::Store<kPlanes>(codes, blocks - block, out);
+  }
+
+  template <__mmask8 kWords>
+  EPMC_VBMI2 static void StoreTwo(__m512i planes, uint8_t* first, uint8_t* second) {
+    _mm256_mask_storeu_epi32(first, kWords, _mm512_castsi512_si256(planes));
+    _mm256_mask_storeu_epi32(second, kWords, _mm512_extracti64x4_epi64(planes, 1));
+  }
+};
+
 struct Vbmi2Steps : Steps {
   using Steps::Compact;
 
-  EPMC_VBMI2 static int Compact(const uint16_t* x, const uint32_t* words, int blocks,
-                                uint16_t* out) {
-    uint16_t* next = out;
+  EPMC_VBMI2 static int Compact(const Bf16* x, int blocks, uint32_t* words, Bf16* values) {
+    return CompactHalves(x, blocks, words, values);
+  }
+
+  EPMC_VBMI2 static int Compact(const F16* x, int blocks, uint32_t* words, F16* values) {
+    return CompactHalves(x, blocks, words, values);
+  }
+
+  template <typename Half>
+  EPMC_VBMI2 static int CompactHalves(const Half* x, int blocks, uint32_t* words,
+                                      Half* values) {
+    Half* next = values;
     for (int block = 0; block < blocks; ++block, x += kBlock) {
-      const __m512i kept = _mm512_maskz_compress_epi16(words[block], _mm512_loadu_si512(x));
+      PrefetchBlock(x);
+      const __m512i bits = _mm512_loadu_si512(x);
+      const __mmask32 word = _mm512_test_epi16_mask(bits, _mm512_set1_epi16(0x7fff));
+      const __m512i kept = _mm512_maskz_compress_epi16(word, bits);
       // Half a register is stored faster than a whole one where neither is aligned.
       __m256i* to = reinterpret_cast<__m256i*>(next);
       _mm256_storeu_si256(to, _mm512_castsi512_si256(kept));
       _mm256_storeu_si256(to + 1, _mm512_extracti64x4_epi64(kept, 1));
-      next += __builtin_popcount(words[block]);
+      next += __builtin_popcount(word);
+      words[block] = word;
     }
-    return static_cast<int>(next - out);
+    return static_cast<int>(next - values);
+  }
+
+  static void StorePlanes(const uint16_t* codes, int blocks, int planes, uint8_t* out) {
+    sparse_fixed_rate::StorePlanes<Vbmi2Planes>(planes, codes, blocks, out);
   }
 };
 

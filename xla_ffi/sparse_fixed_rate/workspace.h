@@ -21,10 +21,8 @@ struct Workspace {
   alignas(64) F32 raw[kPool + kSlack];  // values that are stored as they are
   // Of one group:
   alignas(64) F32 padded[kMaxGroupSize];  // its elements, if they do not fill their blocks
-  alignas(64) F32 widened[kMaxGroupSize];
-  alignas(64) uint16_t all_codes[kMaxGroupSize];
+  alignas(64) F32 widened[kMaxGroupSize + kSlack];
   alignas(64) uint16_t dither[kMaxGroupSize + kSlack];
-  alignas(64) uint16_t dither_of_values[kMaxGroupSize + kSlack];
 };
 
 struct Group {
