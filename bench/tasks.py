@@ -24,7 +24,7 @@ TEXT_BATCH = 32
 CONTEXT = 64
 TEXT_STEPS = 40
 """Steps that are called an epoch of the text; it is sampled, not read through."""
-_VGG_STAGES = ((16, 1), (32, 1), (64, 2))
+_VGG_STAGES = ((8, 1), (16, 1), (32, 2))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def resnet() -> Task:
         (1, 1, 1),
         num_classes=10,
         channels=1,
-        width=16,
+        width=8,
         small_images=True,
     )
     return _image_task("ResNet", make, peak_learning_rate=3e-3)
