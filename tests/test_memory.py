@@ -68,22 +68,30 @@ def test_a_small_resnet():
     assert measured(methods.BALANCED) <= 0.45 * plain
 
 
-def test_the_gradient_of_logits_is_made_once():
-    """It has two readers, and is larger than all else in a small language model."""
+@pytest.mark.parametrize("policy", [policies.exact(), policies.balanced()])
+def test_logits_take_no_more_than_in_plain(policy):
+    """They are larger than all else in a small language model. The gradient of what
+    was chosen of them is scattered into theirs, as in plain: not into zeros that are
+    added, which would be one array more."""
     vocabulary, width, batch, time = 8192, 64, 8, 128
 
-    def loss(embedding, weights, text, targets):
+    def loss(embedding, layers, text, targets):
         x = embedding[text]
-        logits = (x + jax.nn.gelu(x @ weights)) @ embedding.T
+        for inner, outer in layers:
+            x = x + jax.nn.gelu(x @ inner) @ outer
+        logits = x @ embedding.T
         chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)
         return (jax.nn.logsumexp(logits, axis=-1) - chosen[..., 0]).mean()
 
-    args = SHAPE((vocabulary, width), jnp.float32), SHAPE((width, width), jnp.float32)
+    inner, outer = (
+        SHAPE((width, 4 * width), jnp.float32),
+        SHAPE((4 * width, width), jnp.float32),
+    )
+    args = SHAPE((vocabulary, width), jnp.float32), [(inner, outer)] * 2
     args += (SHAPE((batch, time), jnp.int32),) * 2
-    compressed = epmc_jax.compress(loss, policy=policies.exact())
-    logits_bytes = 4 * batch * time * vocabulary
+    compressed = epmc_jax.compress(loss, policy=policy)
     found = temp_bytes(jax.value_and_grad(compressed, argnums=(0, 1)), *args)
-    assert found <= 3.2 * logits_bytes
+    assert found <= temp_bytes(jax.value_and_grad(loss, argnums=(0, 1)), *args)
 
 
 def transformer(layers, x):

@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from epmc_jax.passes.exactness import is_cheap, is_reduction
-from epmc_jax.passes.program import Op, Value, is_float
+from epmc_jax.passes.program import Op, Value, is_float, live_ops
 from epmc_jax.passes.selection import Selection
+
+# Of the largest array that is stored: below that, no tie is worth its while.
+_LARGE_SHARE = 1 / 4
 
 
 def read_by_several(selection: Selection) -> set[Value]:
@@ -23,6 +26,20 @@ def read_by_several(selection: Selection) -> set[Value]:
     return {v for v in made if is_float(v) and readers[v] > 1}
 
 
+def scattered_into_sums(selection: Selection) -> set[Value]:
+    """Results of scatters that one addition reads, and nothing else.
+
+    XLA scatters into the other summand, and neither fills an array with zeros nor adds
+    two, unless something else reads the result. So no tie may.
+    """
+    program = selection.program
+    readers = Counter(v for op in program.backward for v in op.values)
+    readers.update(g for g in program.gradients if isinstance(g, Value))
+    added = {v for op in program.backward if op.name == "add_any" for v in op.values}
+    made = (op.outputs[0] for op in program.backward if op.name == "scatter-add")
+    return {v for v in made if v in added and readers[v] == 1}
+
+
 def values_read_before_residuals(selection: Selection) -> set[Value]:
     """Values on the way to an operation that needs a stored array: not yet
     gradients."""
@@ -35,6 +52,26 @@ def values_read_before_residuals(selection: Selection) -> set[Value]:
         if goes_on or not residuals.isdisjoint(op.values):
             found.update(op.values)
     return found
+
+
+def waits_for_outputs(selection: Selection) -> bool:
+    """True where a large array is read for an output, but is not stored itself.
+
+    While the output is not there, the array is: logits, of which a loss takes those of
+    the targets. Where there is no such array the tie would only cost: it keeps an
+    output alive that `jax.grad` has no use for.
+    """
+    program, stored = selection.program, selection.stored
+    sources = {s.source for s in stored}
+    before_residuals = live_ops(program.forward, sources)
+    is_before = {v for op in before_residuals for v in op.outputs} - sources
+    for_outputs = live_ops(program.forward, program.outputs)
+    large = max((v.nbytes for v in sources), default=0) * _LARGE_SHARE
+    return any(
+        value in is_before and value.nbytes > large
+        for op in set(for_outputs).difference(before_residuals)
+        for value in op.values
+    )
 
 
 def gradients_first(

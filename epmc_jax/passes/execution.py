@@ -24,6 +24,7 @@ from epmc_jax.codecs import BitMask, Raw, relu_gradient
 from epmc_jax.passes.backward_order import (
     gradients_first,
     read_by_several,
+    scattered_into_sums,
     values_read_before_residuals,
 )
 from epmc_jax.passes.exactness import is_cheap, is_reduction, takes_long
@@ -176,6 +177,7 @@ class _Backward:
         self.moved_gradients: dict[Value, Value] = {}
         self.unpinned_gradients: list[Value] = []
         self.shared = read_by_several(selection)
+        self.untied = scattered_into_sums(selection)
         self.prefetched: dict[Value, tuple[Any, int]] = {}
 
     def run(self, cotangents: Sequence[Any]) -> list[Any]:
@@ -195,11 +197,13 @@ class _Backward:
             self.env.update(dict.fromkeys(op.outputs, ZERO))
             return
         ends_layer = not (is_cheap(op) or is_reduction(op))
-        leading = [v for v in op.outputs if v in leads_on]
+        leading = [v for v in op.outputs if v in leads_on and v not in self.untied]
         if ends_layer and leading:
             self._take_gradients_before(op)
         self._materialize_cotangents(op)
         self.env.update(zip(op.outputs, self._call(op), strict=True))
+        if not self.untied.isdisjoint(op.outputs):
+            return
         if is_cheap(op):
             self._follow_gradients(op)
             return

@@ -13,7 +13,9 @@ import numpy as np
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax._forward_mode import reverse_only
+from epmc_jax._ordering import pin_on_cpu
 from epmc_jax.passes import (
+    backward_order,
     control_flow,
     description,
     execution,
@@ -110,23 +112,28 @@ class Region:
         arrays = [p.value for p in primals]
         wrt = differentiated(primals)
         if not wrt:
-            return self._primal(*arrays), (_Planned(None, (), len(arrays)), [], [])
+            return self._primal(*arrays), (_Planned(None, (), len(arrays)), [], [], [])
         region = plan_region(self.jaxpr, self.policy, wrt, self.encoded)
         self.on_planned(region)
         if not region.gains:
             return self._forward_as_written(arrays, wrt)
         outputs, saved, kept = execution.run_forward(region.selection, arrays)
-        return outputs, (_Planned(region.selection, wrt, len(arrays)), saved, kept)
+        planned = _Planned(region.selection, wrt, len(arrays))
+        waits = backward_order.waits_for_outputs(region.selection)
+        scalars = [x for x in outputs if waits and jnp.size(x) == 1]
+        return outputs, (planned, saved, kept, scalars)
 
     def _backward(self, residuals, cotangents):
-        planned, saved, kept = residuals
+        planned, saved, kept, scalars = residuals
         if planned.selection is None and not planned.wrt:
             return (None,) * planned.num_arguments
         if planned.selection is None:
             gradients = saved(list(map(_instantiated, cotangents)))
             return _of_arguments(planned, gradients)
         given = [
-            execution.ZERO if isinstance(ct, compat.SymbolicZero) else ct
+            execution.ZERO
+            if isinstance(ct, compat.SymbolicZero)
+            else _after_forward(ct, scalars)
             for ct in cotangents
             if ct.dtype != jax.dtypes.float0
         ]
@@ -141,7 +148,13 @@ class Region:
             return self._primal(*(given.get(i, a) for i, a in enumerate(arrays)))
 
         outputs, pull_back = jax.vjp(of_floats, *(arrays[i] for i in wrt))
-        return outputs, (_Planned(None, wrt, len(arrays)), pull_back, [])
+        return outputs, (_Planned(None, wrt, len(arrays)), pull_back, [], [])
+
+
+def _after_forward(ct: Any, scalars: Sequence[Any]) -> Any:
+    """The cotangent of a loss is a constant: without a tie, nothing keeps the backward
+    pass from beginning before the forward pass has ended."""
+    return pin_on_cpu(ct, *scalars) if jnp.size(ct) == 1 else ct
 
 
 def _of_arguments(planned: _Planned, gradients: Sequence[Any]) -> tuple[Any, ...]:
