@@ -79,7 +79,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _bars(found: Mapping[str, Sequence[Row]]) -> list[str]:
     bars: list[Bar] = []
-    for rows, where in _memories(found.get("memory", ())):
+    for rows, where in by_place(found.get("memory", ())):
         bars += [bar.of(where) for bar in summaries.memory_bars(rows)]
     if against_csr := found.get("sparse"):
         bars.append(summaries.sparse_bar(against_csr))
@@ -93,7 +93,7 @@ def _bars(found: Mapping[str, Sequence[Row]]) -> list[str]:
     return [table(("bar", "figure", "wanted", ""), cells), note]
 
 
-def _memories(rows: Sequence[Row]) -> list[tuple[list[Row], str]]:
+def by_place(rows: Sequence[Row]) -> list[tuple[list[Row], str]]:
     """The rows of each device and dtype, and what to call them."""
     groups = _grouped(rows, "device", "dtype")
     return [(group, f"{group[0]['device']}, {group[0]['dtype']}") for group in groups]
@@ -101,7 +101,7 @@ def _memories(rows: Sequence[Row]) -> list[tuple[list[Row], str]]:
 
 def _memory(rows: Sequence[Row]) -> list[str]:
     parts = []
-    for group, where in _memories(rows):
+    for group, where in by_place(rows):
         names = [*dict.fromkeys(row["method"] for row in group)][1:]
         ratios = {name: summaries.memory_ratios(group, name) for name in names}
         plain = [row for row in group if row["method"] == methods.PLAIN.name]

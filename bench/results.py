@@ -1,6 +1,6 @@
-"""`python -m bench results`: writes docs/results.md and its pictures from records.
+"""`python -m bench results`: writes docs/results.md, its pictures and README's summary.
 
-They are made of the JSON lines in docs/results alone. `--add` takes over what the
+All are made of the JSON lines in docs/results alone. `--add` takes over what the
 commands have recorded in build/bench since: of rows that measure the same, the newest.
 """
 
@@ -10,7 +10,17 @@ import pathlib
 
 from rich.console import Console
 
-from bench import memory, noise, pages, pictures, record, sparse, step_time, train
+from bench import (
+    memory,
+    noise,
+    pages,
+    pictures,
+    readme,
+    record,
+    sparse,
+    step_time,
+    train,
+)
 
 DOCS = pathlib.Path("docs")
 KEYS = {
@@ -30,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Takes rows over, then writes the page and its pictures."""
+    """Takes rows over, then writes the page, its pictures and the summary."""
     if options.add is not None:
         for command in options.add or KEYS:
             take_over(command)
@@ -38,7 +48,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
     page = DOCS / "results.md"
     page.write_text(pages.page(found))
     drawn = pictures.draw(DOCS / "pictures", found)
-    console.print(f"written: {page}, {', '.join(map(str, drawn))}")
+    readme.write(found)
+    written = (page, readme.PATH, *drawn)
+    console.print(f"written: {', '.join(map(str, written))}")
 
 
 def read(command: str) -> list[record.Row]:

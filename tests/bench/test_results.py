@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench import pages, pictures, record, results, summaries
+from bench import pages, pictures, readme, record, results, summaries
 from bench.largest_batch import MOST_BATCH, largest_batch
 
 CONTEXT = {
@@ -47,6 +47,23 @@ def directory(tmp_path, monkeypatch):
 def test_the_page_in_the_documentation_is_that_of_its_records():
     found = {command: results.read(command) for command in results.KEYS}
     assert (results.DOCS / "results.md").read_text() == pages.page(found)
+
+
+def test_the_summary_in_the_readme_is_that_of_the_records():
+    found = {command: results.read(command) for command in results.KEYS}
+    assert readme.START + readme.summary(found) + readme.END in readme.PATH.read_text()
+
+
+def test_a_readme_without_a_place_for_the_summary(tmp_path, monkeypatch):
+    monkeypatch.setattr(readme, "PATH", tmp_path / "README.md")
+    readme.PATH.write_text(f"a\n{readme.START}old\n{readme.END}b\n")
+    readme.write({})
+    assert "old" not in readme.PATH.read_text()
+    assert readme.PATH.read_text().endswith(f"{readme.END}b\n")
+    readme.PATH.write_text("a\nb\n")
+    with pytest.raises(ValueError, match="put them where it belongs"):
+        readme.write({})
+    assert readme.PATH.read_text() == "a\nb\n"
 
 
 def test_every_picture_of_the_page_is_there():
