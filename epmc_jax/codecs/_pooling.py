@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -61,10 +63,20 @@ def _max_pool_reference(x: Any, *, codec: PoolIndex) -> Any:
     return y, codec.encode_reference(x)
 
 
-def _max_pool_on_cpu(x: Any, *, codec: PoolIndex) -> Any:
+def _has_cpu_kernel(target: str) -> bool:
+    del target  # the library has all
+    return _kernels.has_cpu_kernels()
+
+
+def _has_cuda_kernel(target: str) -> bool:
+    return _kernels.has_cuda_kernel(target)
+
+
+def _max_pool_by(has: Callable[[str], bool], x: Any, *, codec: PoolIndex) -> Any:
+    """By the kernel, if the platform `has` it."""
     kernel = codec.pool_kernel("epmc_max_pool")
     shape = codec.encoded_shape(x.shape, x.dtype)
-    if kernel is None or math.prod(shape) == 0 or not _kernels.has_cpu_kernels():
+    if kernel is None or math.prod(shape) == 0 or not has(kernel.target):
         return _max_pool_reference(x, codec=codec)
 
     def call(x):
@@ -111,10 +123,12 @@ def _gradient_reference(rows: Any, ct: Any, *, codec: PoolIndex, shape: Any) -> 
     return total
 
 
-def _gradient_on_cpu(rows: Any, ct: Any, *, codec: PoolIndex, shape: Any) -> Any:
+def _gradient_by(
+    has: Callable[[str], bool], rows: Any, ct: Any, *, codec: PoolIndex, shape: Any
+) -> Any:
     kernel = codec.pool_kernel("epmc_pool_gradient")
     empty = math.prod(shape) == 0 or ct.size == 0
-    if kernel is None or empty or not _kernels.has_cpu_kernels():
+    if kernel is None or empty or not has(kernel.target):
         return _gradient_reference(rows, ct, codec=codec, shape=shape)
     has_rows = codec.has_rows(shape)
 
@@ -172,7 +186,8 @@ max_pool_p = make_primitive(
     "epmc_max_pool",
     abstract=_max_pool_abstract,
     reference=_max_pool_reference,
-    on_cpu=_max_pool_on_cpu,
+    on_cpu=functools.partial(_max_pool_by, _has_cpu_kernel),
+    on_cuda=functools.partial(_max_pool_by, _has_cuda_kernel),
     batch=_max_pool_batch,
     jvp=_max_pool_jvp,
     static_argnames=("codec",),
@@ -183,7 +198,8 @@ pool_gradient_p = make_primitive(
     "epmc_pool_gradient",
     abstract=_gradient_abstract,
     reference=_gradient_reference,
-    on_cpu=_gradient_on_cpu,
+    on_cpu=functools.partial(_gradient_by, _has_cpu_kernel),
+    on_cuda=functools.partial(_gradient_by, _has_cuda_kernel),
     batch=_gradient_batch,
     jvp=_gradient_jvp,
     static_argnames=("codec", "shape"),

@@ -14,6 +14,7 @@ from epmc_jax.codecs import (
     Narrow,
     SparseFixedRate,
     max_pool,
+    pool_gradient,
 )
 from tests.cases import HALVES
 
@@ -88,13 +89,20 @@ def test_encoding_sparse_values_is_a_call(has_library):
     assert ("epmc_sparse_fixed_rate_encode" in text) == has_library
 
 
-def test_what_is_not_registered_runs_as_jnp(has_library):
-    """The kernels are there, but whether a call costs memory has not been measured."""
+def test_packing_integers_is_a_call(has_library):
     x = jax.ShapeDtypeStruct((4, 512), jnp.int32)
     text = _lowered(lambda x: IntPack(num_values=5).encode(x).rows, x)
-    assert "epmc_int_pack" not in text
+    assert ("epmc_int_pack_encode" in text) == has_library
+
+
+def test_max_pool_and_its_gradient_are_calls(has_library):
     x = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.float32)
-    assert "epmc_max_pool" not in _lowered(lambda x: max_pool(HALVES, x), x)
+    assert (
+        "epmc_max_pool" in _lowered(lambda x: max_pool(HALVES, x), x)
+    ) == has_library
+    y, rows = jax.eval_shape(lambda x: max_pool(HALVES, x), x)
+    text = _lowered(lambda r, ct: pool_gradient(HALVES, r, ct, x.shape), rows, y)
+    assert ("epmc_pool_gradient" in text) == has_library
 
 
 def test_csr_is_a_call(has_library):
