@@ -1,6 +1,7 @@
 """Memory as the compiler reports it, on the CPU."""
 
 import functools
+import re
 
 import flax.linen as nn
 import jax
@@ -130,3 +131,23 @@ def test_a_scanned_transformer_layer():
     for policy, most in ((policies.precise(), 0.30), (policies.balanced(), 0.18)):
         compressed = epmc_jax.compress(transformer, policy=policy)
         assert per_layer(compressed) <= most * plain
+
+
+def test_gradients_of_weights_are_made_in_the_order_they_are_returned_in():
+    """A copy of each would take longer than all encodes and decodes of its layer."""
+
+    def loss(layers, x):
+        for weights in layers:
+            x = jax.nn.gelu(x @ weights)
+        return (x**2).mean()
+
+    layers = [SHAPE((768, 1536), jnp.float32), SHAPE((1536, 640), jnp.float32)]
+    compressed = epmc_jax.compress(loss, policy=policies.balanced())
+    args = layers, SHAPE((512, 768), jnp.float32)
+    text = jax.jit(jax.grad(compressed)).lower(*args).compile().as_text()
+    entry = text[text.index("ENTRY") :]
+    for rows, columns in ((768, 1536), (1536, 640)):
+        made = re.findall(rf"%(\S+) = f32\[{rows},{columns}\]", entry)
+        assert made
+        assert not [name for name in made if "copy" in name or "transpose" in name]
+        assert f"f32[{columns},{rows}]" not in entry

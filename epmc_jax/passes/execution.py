@@ -224,16 +224,23 @@ class _Backward:
                 self.shared.discard(value)
 
     def _follow_gradients(self, op: Op) -> None:
-        """Ties a gradient that is cast as it is returned.
+        """A gradient that is moved or cast as it is returned.
 
-        The barrier would else have an element without a reader, which XLA drops. Others
-        are tied as they were made: tied in another order than the product has made them
-        in, they cost encodes under `vmap` their place beside the layers.
+        On CPU the result is pinned instead: XLA makes a product in the order that its
+        one reader wants, which would else be a copy. Elsewhere it is tied as it was
+        made, but for a cast, of which the barrier would have an element without a
+        reader, which XLA drops. Tied in another order than the product has made it in,
+        it costs encodes under `vmap` their place beside the layers.
         """
         (result,) = op.outputs[:1]
-        made = [self.moved_gradients.get(v, v) for v in op.values]
-        tied = next((v for v in made if v in self.untied_gradients), None)
-        if tied is None or result.size != tied.size:
+        made = [v for v in op.values if v.size == result.size]
+        for gradient in made:
+            if gradient in self.unpinned_gradients:
+                self.unpinned_gradients.remove(gradient)
+                self.unpinned_gradients.append(result)
+        origins = [self.moved_gradients.get(v, v) for v in made]
+        tied = next((v for v in origins if v in self.untied_gradients), None)
+        if tied is None:
             return
         self.moved_gradients[result] = tied
         if op.name == "convert_element_type":
