@@ -182,11 +182,14 @@ def _gradient_jvp(primals: Any, tangents: Any, *, codec: PoolIndex, shape: Any) 
     return out, pool_gradient_p.bind(rows, ct_tangent, codec=codec, shape=shape)
 
 
+_max_pool_on_cpu = functools.partial(_max_pool_by, _has_cpu_kernel)
+_gradient_on_cpu = functools.partial(_gradient_by, _has_cpu_kernel)
+
 max_pool_p = make_primitive(
     "epmc_max_pool",
     abstract=_max_pool_abstract,
     reference=_max_pool_reference,
-    on_cpu=functools.partial(_max_pool_by, _has_cpu_kernel),
+    on_cpu=_max_pool_on_cpu,
     on_cuda=functools.partial(_max_pool_by, _has_cuda_kernel),
     batch=_max_pool_batch,
     jvp=_max_pool_jvp,
@@ -198,7 +201,7 @@ pool_gradient_p = make_primitive(
     "epmc_pool_gradient",
     abstract=_gradient_abstract,
     reference=_gradient_reference,
-    on_cpu=functools.partial(_gradient_by, _has_cpu_kernel),
+    on_cpu=_gradient_on_cpu,
     on_cuda=functools.partial(_gradient_by, _has_cuda_kernel),
     batch=_gradient_batch,
     jvp=_gradient_jvp,
