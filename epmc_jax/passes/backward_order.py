@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from epmc_jax.passes.exactness import is_cheap, is_reduction
+from epmc_jax.passes.exactness import is_cheap, is_reduction, may_communicate
 from epmc_jax.passes.program import Op, Value, is_float, live_ops
 from epmc_jax.passes.selection import Selection
 
@@ -59,7 +59,8 @@ def waits_for_outputs(selection: Selection) -> bool:
 
     While the output is not there, the array is: logits, of which a loss takes those of
     the targets. Where there is no such array the tie would only cost: it keeps an
-    output alive that `jax.grad` has no use for.
+    output alive that `jax.grad` has no use for. For one that devices exchange it would
+    cost a collective, so there is none.
     """
     program, stored = selection.program, selection.stored
     sources = {s.source for s in stored}
@@ -67,9 +68,10 @@ def waits_for_outputs(selection: Selection) -> bool:
     is_before = {v for op in before_residuals for v in op.outputs} - sources
     for_outputs = live_ops(program.forward, program.outputs)
     large = max((v.nbytes for v in sources), default=0) * _LARGE_SHARE
-    return any(
+    later = set(for_outputs).difference(before_residuals)
+    return not any(map(may_communicate, later)) and any(
         value in is_before and value.nbytes > large
-        for op in set(for_outputs).difference(before_residuals)
+        for op in later
         for value in op.values
     )
 

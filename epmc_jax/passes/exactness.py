@@ -104,6 +104,11 @@ def takes_long(op: Op) -> bool:
     return op.name in _LONG
 
 
+def may_communicate(op: Op) -> bool:
+    """True where `op` may be a collective, or contain one."""
+    return op.name in _BETWEEN_DEVICES or op.name == "shard_map"
+
+
 def is_continuous(op: Op) -> bool:
     """True where a small error in a float input makes a small error in the output."""
     if op.name == "convert_element_type":
