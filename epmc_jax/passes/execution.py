@@ -177,7 +177,7 @@ class _Backward:
         self.moved_gradients: dict[Value, Value] = {}
         self.unpinned_gradients: list[Value] = []
         self.shared = read_by_several(selection)
-        self.untied = scattered_into_sums(selection)
+        self.scattered = scattered_into_sums(selection)
         self.prefetched: dict[Value, tuple[Any, int]] = {}
 
     def run(self, cotangents: Sequence[Any]) -> list[Any]:
@@ -196,13 +196,14 @@ class _Backward:
         ):
             self.env.update(dict.fromkeys(op.outputs, ZERO))
             return
-        ends_layer = not (is_cheap(op) or is_reduction(op))
-        leading = [v for v in op.outputs if v in leads_on and v not in self.untied]
+        is_scattered = not self.scattered.isdisjoint(op.outputs)
+        ends_layer = not (is_cheap(op) or is_reduction(op) or is_scattered)
+        leading = [v for v in op.outputs if v in leads_on]
         if ends_layer and leading:
             self._take_gradients_before(op)
         self._materialize_cotangents(op)
         self.env.update(zip(op.outputs, self._call(op), strict=True))
-        if not self.untied.isdisjoint(op.outputs):
+        if is_scattered:
             return
         if is_cheap(op):
             self._follow_gradients(op)
@@ -234,10 +235,9 @@ class _Backward:
         """
         (result,) = op.outputs[:1]
         made = [v for v in op.values if v.size == result.size]
-        for gradient in made:
-            if gradient in self.unpinned_gradients:
-                self.unpinned_gradients.remove(gradient)
-                self.unpinned_gradients.append(result)
+        if not set(made).isdisjoint(self.unpinned_gradients):
+            left = [v for v in self.unpinned_gradients if v not in made]
+            self.unpinned_gradients = [*left, result]
         origins = [self.moved_gradients.get(v, v) for v in made]
         tied = next((v for v in origins if v in self.untied_gradients), None)
         if tied is None:

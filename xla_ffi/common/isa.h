@@ -7,8 +7,8 @@
 
 namespace epmc {
 
-// In ascending order: a processor that has one of them has those before it. All that have
-// VBMI2 have GFNI.
+// In ascending order: a processor that has one of them has those before it.
+// kAvx512Vbmi2 has GFNI too.
 enum class Isa { kBaseline, kAvx2, kAvx512, kAvx512Vbmi2 };
 
 // What EPMC_ISA may be: scalar, avx2, avx512 or vbmi2.

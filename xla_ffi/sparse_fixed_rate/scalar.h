@@ -24,6 +24,12 @@ struct Range {
   bool has_subnormals;
 };
 
+// Where all numbers are positive, the smallest one tells.
+inline bool MayHaveSubnormals(const KeyRange& keys) {
+  constexpr int32_t kSmallestNormal = 0x00800000;
+  return keys.lo <= kSmallestNormal;
+}
+
 struct Scalar {
   static int CountBits(const uint32_t* words, int blocks) {
     int count = 0;

@@ -200,10 +200,8 @@ struct Steps {
     const KeyRange keys = {
         group_quant::OrderedKey(FloatBits(group_quant::avx2::Reduce(lo, group_quant::avx2::Min{}))),
         group_quant::OrderedKey(FloatBits(group_quant::avx2::Reduce(hi, group_quant::avx2::Max{})))};
-    // Where all numbers are positive, the smallest one tells.
-    constexpr int32_t kSmallestNormal = 0x00800000;
-    if (keys.lo > kSmallestNormal || !HasSubnormals(values, count)) return {keys, false};
-    return Scalar::RangeOf(values, count);
+    const bool has_subnormals = MayHaveSubnormals(keys) && HasSubnormals(values, count);
+    return has_subnormals ? Scalar::RangeOf(values, count) : Range{keys, false};
   }
 
   // None of the values is zero.

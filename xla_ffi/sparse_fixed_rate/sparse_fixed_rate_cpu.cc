@@ -7,6 +7,7 @@
 #include "xla_ffi/sparse_fixed_rate/pool_encoder.h"
 #include "xla_ffi/sparse_fixed_rate/sparse_fixed_rate_avx2.h"
 #include "xla_ffi/sparse_fixed_rate/sparse_fixed_rate_avx512.h"
+#include "xla_ffi/sparse_fixed_rate/sparse_fixed_rate_vbmi2.h"
 
 namespace epmc::sparse_fixed_rate {
 namespace {
@@ -90,7 +91,7 @@ void Mask(const MaskArgs& args, const UnitRange& pools, Isa isa) {
 template <typename Run>
 void ForIsa([[maybe_unused]] Isa isa, const Run& run) {
 #if defined(__x86_64__)
-  if (isa == Isa::kAvx512Vbmi2) return run(avx512::Vbmi2Steps{});
+  if (isa == Isa::kAvx512Vbmi2) return run(vbmi2::Steps{});
   if (isa == Isa::kAvx512) return run(avx512::Steps{});
   if (isa == Isa::kAvx2) return run(avx2::Steps{});
 #endif
