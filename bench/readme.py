@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from bench import methods, pages, summaries
+from bench import memory, methods, pages, summaries
 from bench.record import Row
 
 PATH = pathlib.Path("README.md")
@@ -12,6 +12,7 @@ END = "<!-- to here. -->\n"
 METHODS = (*methods.POLICIES, methods.CHECKPOINT)
 HEADER = ("geometric mean over the networks", *(m.name for m in METHODS))
 PICTURE = "![memory](docs/pictures/memory.svg)\n"
+CPU = "XLA:CPU"
 # Of fewer networks, a mean says little.
 LEAST_NETWORKS = 4
 
@@ -35,14 +36,20 @@ def summary(found: Mapping[str, Sequence[Row]]) -> str:
 
 
 def _memory(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
-    for group, where in pages.by_place(rows):
+    for group, _ in pages.by_place(rows):
         ratios = [summaries.memory_ratios(group, method.name) for method in METHODS]
         networks = len(ratios[0])
         if networks >= LEAST_NETWORKS:
             yield (
-                f"memory, plain / this: {networks} networks, {where}",
+                f"memory, plain / this: {networks} networks, {_place(group[0])}",
                 *(_mean(of_method.values()) for of_method in ratios),
             )
+
+
+def _place(row: Row) -> str:
+    """What the device is called where no machine has been named."""
+    is_cpu = row["device"] == memory.DEVICES[False]
+    return f"{CPU if is_cpu else row['device']}, {row['dtype']}"
 
 
 def _step(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
@@ -57,7 +64,7 @@ def _step(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     networks = min(map(len, times.values()))
     if networks >= LEAST_NETWORKS:
         yield (
-            f"time of a step, this / plain: {networks} networks, this machine",
+            f"time of a step, this / plain: {networks} networks, {CPU}",
             *(_mean(of_method) for of_method in times.values()),
         )
 

@@ -6,6 +6,8 @@ import pytest
 
 import epmc_jax
 from epmc_jax import Policy, policies
+from epmc_jax.passes.backward_order import waits_for_outputs
+from epmc_jax.transform import watch_regions
 from tests.models import Cnn, ConvBlock, cnn_loss, mlp_loss, relative_error, same_bits
 
 pytestmark = pytest.mark.usefixtures("optimized")
@@ -185,3 +187,37 @@ def test_complex_arrays_are_kept():
     x = jax.random.normal(jax.random.key(0), (32, 64))
     found = jax.jit(jax.grad(epmc_jax.compress(loss)))(x)
     assert relative_error(jax.grad(loss)(x), found) < 0.02
+
+
+def test_a_backward_pass_that_waits_for_its_loss():
+    """The tie between a loss that reads large logits and its cotangent is batched, and
+    carried through loops, as the arrays are."""
+
+    def loss(embedding, text):
+        logits = jnp.tanh(embedding[text]) @ embedding.T
+        chosen = jnp.take_along_axis(logits, text[..., None], axis=-1)
+        return (jax.nn.logsumexp(logits, axis=-1) - chosen[..., 0]).mean()
+
+    embedding = jax.random.normal(jax.random.key(0), (256, 16))
+    texts = jax.random.randint(jax.random.key(1), (3, 4, 8), 0, 256)
+    compressed = epmc_jax.compress(loss, policy=policies.balanced())
+    regions = []
+    with watch_regions(regions.append):
+        jax.eval_shape(jax.grad(compressed), embedding, texts[0])
+    assert [waits_for_outputs(region.selection) for region in regions] == [True]
+
+    def gradients(fun):
+        def step(carry, text):
+            value, gradient = jax.value_and_grad(fun)(embedding, text)
+            return carry + value, gradient
+
+        def total(embedding):
+            return jax.lax.map(lambda text: fun(embedding, text), texts).sum()
+
+        return (
+            jax.jit(jax.vmap(jax.grad(fun), (None, 0)))(embedding, texts),
+            jax.jit(lambda: jax.lax.scan(step, 0.0, texts))(),
+            jax.jit(jax.grad(total))(embedding),
+        )
+
+    assert relative_error(gradients(loss), gradients(compressed)) < 0.2

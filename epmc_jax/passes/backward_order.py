@@ -60,7 +60,8 @@ def waits_for_outputs(selection: Selection) -> bool:
     While the output is not there, the array is: logits, of which a loss takes those of
     the targets. Where there is no such array the tie would only cost: it keeps an
     output alive that `jax.grad` has no use for. For one that devices exchange it would
-    cost a collective, so there is none.
+    cost a collective, so there is none; what XLA splits by itself is not known here,
+    and may cost `jax.grad` the sum of one number over CPUs.
     """
     program, stored = selection.program, selection.stored
     sources = {s.source for s in stored}

@@ -54,6 +54,26 @@ def test_the_summary_in_the_readme_is_that_of_the_records():
     assert readme.START + readme.summary(found) + readme.END in readme.PATH.read_text()
 
 
+def test_the_summary_has_geometric_means_of_enough_networks():
+    methods = {"exact": 2, "precise": 4, "balanced": 8, "jax.checkpoint": 1}
+    rows = []
+    for network, share in (("A", 1), ("B", 1), ("C", 4), ("D", 4)):
+        rows += [_memory_row(network, "plain", 800)]
+        rows += [
+            _memory_row(network, m, 800 // (n * share)) for m, n in methods.items()
+        ]
+    steps = [
+        {"network": row["network"], "method": row["method"]}
+        | {"relative_step_times": [0, 800 / row["temp_bytes"], 9]}
+        for row in rows
+    ]
+    found = readme.summary({"memory": rows, "step": steps})
+    assert "4 networks, XLA:CPU, f32 | 4.00 | 8.00 | 16.00 | 2.00 |" in found
+    assert "this / plain: 4 networks, XLA:CPU | 4.00 | 8.00 | 16.00 | 2.00 |" in found
+    few = [row for row in rows if row["network"] != "D"]
+    assert "networks, XLA:CPU" not in readme.summary({"memory": few})
+
+
 def test_a_readme_without_a_place_for_the_summary(tmp_path, monkeypatch):
     monkeypatch.setattr(readme, "PATH", tmp_path / "README.md")
     readme.PATH.write_text(f"a\n{readme.START}old\n{readme.END}b\n")
