@@ -10,6 +10,7 @@ import pytest
 
 import epmc_jax
 from bench import methods, problems
+from bench.kinds.table import problem
 from bench.measure import compile_gradient
 from bench.measure import temp_bytes as temp_bytes_of
 from bench.nets.resnet import resnet18
@@ -93,6 +94,16 @@ def test_logits_take_no_more_than_in_plain(policy):
     compressed = epmc_jax.compress(loss, policy=policy)
     found = temp_bytes(jax.value_and_grad(compressed, argnums=(0, 1)), *args)
     assert found <= temp_bytes(jax.value_and_grad(loss, argnums=(0, 1)), *args)
+
+
+def test_cotangents_with_several_readers_are_made_once():
+    """Else XLA makes them for each reader: this takes 0.36 of plain."""
+    vit = problem("vit", "linen")
+
+    def measured(method):
+        return temp_bytes_of(compile_gradient(vit.loss(method), vit.avals()))
+
+    assert measured(methods.BALANCED) <= 0.34 * measured(methods.PLAIN)
 
 
 def transformer(layers, x):
