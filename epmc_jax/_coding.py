@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -76,15 +77,17 @@ def _encode_natively(
     if math.prod(codec.encoded_shape(x.shape, x.dtype)) == 0:
         return _encode_reference(x, codec=codec)
 
-    def call(x):
-        shape = codec.encoded_shape(x.shape, x.dtype)
-        result = jax.ShapeDtypeStruct(shape, jnp.uint8)
-        return _call_kernel(kernel, result, (x,))
-
     def encode(x):
+        call = functools.partial(call_encoder, kernel, codec)
         return split_by_rows(call, (x,), 1) if codec.has_rows(x.shape) else call(x)
 
     return compat.on_gpu_stream(encode, stream)(x) if stream else encode(x)
+
+
+def call_encoder(kernel: Kernel, codec: Any, x: Any) -> Any:
+    """The bytes of `x` by the kernel, on this device."""
+    shape = codec.encoded_shape(x.shape, x.dtype)
+    return _call_kernel(kernel, jax.ShapeDtypeStruct(shape, jnp.uint8), (x,))
 
 
 def _call_kernel(kernel: Kernel, result: Any, operands: Any) -> Any:
@@ -100,13 +103,17 @@ def merged_shape(shape: tuple[int, ...], mapped: int) -> tuple[int, ...]:
 
 
 def _encode_batch(operands: Any, axes: Any, *, codec: Any, lags: bool) -> Any:
-    x = move_to_front(operands[0], axes[0])
+    return encode_mapped(move_to_front(operands[0], axes[0]), codec, lags=lags), 0
+
+
+def encode_mapped(x: Any, codec: Any, *, lags: bool = False) -> Any:
+    """The bytes of each of the arrays that `x` has along its first axis."""
     mapped, shape = x.shape[0], x.shape[1:]
     if not codec.merges_rows(shape):
-        return jax.vmap(lambda one: _encode_reference(one, codec=codec))(x), 0
+        return jax.vmap(lambda one: _encode_reference(one, codec=codec))(x)
     merged = x.reshape(merged_shape(shape, mapped))
     rows = encode_p.bind(merged, codec=codec, lags=lags)
-    return rows.reshape(mapped, *codec.encoded_shape(shape, x.dtype)), 0
+    return rows.reshape(mapped, *codec.encoded_shape(shape, x.dtype))
 
 
 def _encode_jvp(primals: Any, tangents: Any, *, codec: Any, lags: bool) -> Any:

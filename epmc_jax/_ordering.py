@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -55,12 +56,17 @@ def _on_cpu(x: Any, *deps: Any, is_call: bool, has_barrier: bool) -> Any:
         return x, *deps
     if not _kernels.has_cpu_kernels():
         return _elsewhere(x, *deps, is_call=is_call, has_barrier=has_barrier)
+    return split_like_operand(_call, (x, *deps)), *deps
 
-    def call(x, *deps):
-        result = jax.ShapeDtypeStruct(x.shape, x.dtype)
-        return _kernels.call_target("epmc_pin", result, (x, *deps), {}, aliases={0: 0})
 
-    return split_like_operand(call, (x, *deps)), *deps
+def pin_locally(x: jax.Array, deps: Sequence[jax.Array]) -> jax.Array:
+    """`pin` in code for a CPU that has a part of a split program to itself."""
+    return _call(x, *deps) if deps else x
+
+
+def _call(x: Any, *deps: Any) -> Any:
+    result = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    return _kernels.call_target("epmc_pin", result, (x, *deps), {}, aliases={0: 0})
 
 
 def _elsewhere(x: Any, *deps: Any, is_call: bool, has_barrier: bool) -> Any:

@@ -55,16 +55,16 @@ def moved(compiled):
     return found
 
 
-def measure(fun, *args):
-    compiled = jax.jit(jax.grad(fun)).lower(*args).compile()
+def measure(fun, *args, differentiate=jax.grad):
+    compiled = jax.jit(differentiate(fun)).lower(*args).compile()
     temp = compiled.memory_analysis().temp_size_in_bytes
     return moved(compiled), temp, jax.device_get(compiled(*args))
 
 
-def compare(fun, policy, *args, inside=lambda fun: fun):
+def compare(fun, policy, *args, inside=lambda fun: fun, **options):
     """`fun` plain and compressed; `inside`: what is put around both."""
-    plain, plain_temp, expected = measure(inside(fun), *args)
-    counts, temp, gradient = measure(inside(compress(fun, policy)), *args)
+    plain, plain_temp, expected = measure(inside(fun), *args, **options)
+    counts, temp, gradient = measure(inside(compress(fun, policy)), *args, **options)
     return {
         "moved": {"added": counts - plain, "missing": plain - counts},
         "temp": temp / plain_temp,
@@ -155,6 +155,20 @@ def data_parallel(policy):
     return {**found, "share": temp / share}
 
 
+def many_words(policy):
+    """Each device encodes its logits in blocks of the rows that it has."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+
+    def loss(embedding, text):
+        logits = jnp.tanh(embedding[text]) @ embedding.T
+        chosen = jnp.take_along_axis(logits, text[..., None], axis=-1)
+        return (jax.nn.logsumexp(logits, axis=-1) - chosen[..., 0]).mean()
+
+    text = np.arange(BATCH * TIME, dtype=np.int32).reshape(BATCH, TIME)
+    args = put(mesh, normal(4, 2 * text.size, WIDTH), P()), put(mesh, text, P("data"))
+    return compare(loss, policy, *args, differentiate=jax.value_and_grad)
+
+
 def an_eighth(policy):
     """What a device needs of what one needs that has all of the batch, times 8."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
@@ -242,6 +256,7 @@ def parallel_map(policy):
 
 CASES = {
     "data_parallel": data_parallel,
+    "many_words": many_words,
     "an_eighth": an_eighth,
     "fully_sharded": fully_sharded,
     "tensor_parallel": tensor_parallel,

@@ -16,7 +16,7 @@ import numpy as np
 from epmc_jax import _jax_compat as compat
 from epmc_jax.passes.program import Constant, Op, Program, Value, is_discrete, is_float
 
-_ELEMENTWISE = frozenset(
+ELEMENTWISE = frozenset(
     """abs acos acosh add add_any asin asinh atan atan2 atanh cbrt clamp conj copy
     copy_p
     cos cosh div erf erf_inv erfc exp exp2 expm1 imag integer_pow log log1p log2
@@ -34,7 +34,7 @@ _DECISIONS = frozenset(
     shift_right_arithmetic shift_right_logical sign xor""".split()
 )
 _SOURCES = frozenset({"iota", "empty"})
-CHEAP_NAMES = _ELEMENTWISE | _MOVES | _DECISIONS | _SOURCES | {"convert_element_type"}
+CHEAP_NAMES = ELEMENTWISE | _MOVES | _DECISIONS | _SOURCES | {"convert_element_type"}
 _CONTRACTIONS = frozenset(
     """conv_general_dilated cumlogsumexp cumprod cumsum dot_general dynamic_slice
     dynamic_update_slice fft gather ragged_dot_general reduce_sum reduce_window_sum
@@ -115,7 +115,7 @@ def is_continuous(op: Op) -> bool:
         return all(is_float(v) for v in op.outputs)
     if op.name == "integer_pow":
         return True
-    return op.name in _ELEMENTWISE | _MOVES | _CONTRACTIONS | _BETWEEN_DEVICES
+    return op.name in ELEMENTWISE | _MOVES | _CONTRACTIONS | _BETWEEN_DEVICES
 
 
 def exact_inputs(program: Program) -> set[Value]:

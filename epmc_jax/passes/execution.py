@@ -16,6 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from epmc_jax import _jax_compat as compat
+from epmc_jax._block_coding import encode_made
 from epmc_jax._codec import Encoded
 from epmc_jax._lagging import materialized_for, pin_encoded
 from epmc_jax._ordering import barrier, materialized, pin, pin_on_cpu
@@ -27,6 +28,7 @@ from epmc_jax.passes.backward_order import (
     scattered_into_sums,
     values_read_before_residuals,
 )
+from epmc_jax.passes.blocks import encoded_in_blocks
 from epmc_jax.passes.exactness import is_cheap, is_reduction, takes_long
 from epmc_jax.passes.pins import pins_of
 from epmc_jax.passes.program import Constant, Op, Value, is_float, live_ops
@@ -85,6 +87,7 @@ class _Encoder:
         self.untied: list[tuple[Any, str | None]] = []
         self.lagging: list[_Lagging] = []
         self.pinned_later = pins_of(selection).once
+        self.in_blocks = encoded_in_blocks(selection)
         self.by_source: dict[Value, list[Stored]] = {}
         for stored in selection.stored:
             self.by_source.setdefault(stored.source, []).append(stored)
@@ -92,6 +95,9 @@ class _Encoder:
     def encode(self, value: Value, op: Op | None = None) -> None:
         """Encodes what is stored of `value`, which `op` made; None: an argument."""
         to_store = self.by_source.get(value, ())
+        if value in self.in_blocks:
+            self._encode_in_blocks(*to_store)
+            return
         carries = op is not None and not is_cheap(op)
         encodes = any(not isinstance(s.codec, Raw) for s in to_store)
         array = self.env[value]
@@ -106,6 +112,13 @@ class _Encoder:
         # Every later reader takes the pinned array, so that it is the last reader of
         # the one before and shares its memory.
         self.env[value] = array
+
+    def _encode_in_blocks(self, stored: Stored) -> None:
+        """Nothing reads the array as a whole, so nothing is tied to it."""
+        chain = self.in_blocks[stored.source]
+        operands = (self.env[v] for v in chain.inputs)
+        self.saved[stored] = encode_made(chain, *operands, codec=stored.codec)
+        self.untied.append((self.saved[stored], None))
 
     def _target(self, stored: Stored) -> str | None:
         """The kernel that may encode `stored` beside the layers."""
