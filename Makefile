@@ -10,7 +10,7 @@ PYTHON ?= python3
 VENV ?= .venv
 SEEDS ?= 1
 ARGS ?=
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist worksteal
 FUZZ_SECONDS ?= 30
 FUZZ_RUNS ?=
 
@@ -23,13 +23,14 @@ NATIVE := $(shell find xla_ffi -type f 2>/dev/null)
 PYTHON312 = $(shell for p in python3.12 "$$HOME"/.pyenv/versions/3.12*/bin/python; do \
   "$$p" -c '' 2>/dev/null && { echo "$$p"; break; }; done)
 
-.PHONY: help demo bench test test-all test-cpp test-cuda test-python lint bazel clean fuzz \
-  python312
+.PHONY: help demo bench test test-all test-cpp test-cuda test-portable test-python lint \
+  bazel clean fuzz python312
 
 help:
 	@echo 'make demo      train a ResNet-18 five ways and compare (SEEDS=3, ARGS=--quick)'
 	@echo 'make test      lint, types, C++ tests, Python tests, documentation examples'
-	@echo 'make test-all  the same on Python 3.12 too, where there is one'
+	@echo 'make test-all  the same, and test-portable on Python 3.12 where there is one'
+	@echo 'make test-portable the Python tests that another Python or jax may fail'
 	@echo 'make test-cuda everything that can be tested of CUDA without a GPU, at full size'
 	@echo 'make fuzz      arbitrary bytes for every decoder (FUZZ_SECONDS=30, FUZZ_RUNS=...)'
 	@echo 'make bench     memory, gradients, step and compile time, accuracy: some hours'
@@ -71,7 +72,7 @@ test: lint test-cpp test-python
 
 test-all:
 	$(MAKE) test
-	[ -z "$(PYTHON312)" ] || $(MAKE) test PYTHON="$(PYTHON312)" VENV=.venv-3.12
+	[ -z "$(PYTHON312)" ] || $(MAKE) test-portable PYTHON="$(PYTHON312)" VENV=.venv-3.12
 
 lint: $(VENV)/.test
 	$(RUN) -m ruff check $(SOURCES)
@@ -88,6 +89,10 @@ test-cpp: $(VENV)/.test
 test-python: $(VENV)/.test
 	$(RUN) -m pytest $(PYTEST_ARGS) --doctest-modules --doctest-glob='*.md' \
 	  tests epmc_jax docs README.md
+
+# Without the tests of the native kernels, which know neither Python nor jax.
+test-portable:
+	$(MAKE) test-python PYTEST_ARGS="$(PYTEST_ARGS) -m 'not native'"
 
 # `make test` has small cases of the same. It takes nvcc, or else tests only what needs none.
 test-cuda: $(VENV)/.test

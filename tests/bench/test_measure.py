@@ -115,7 +115,6 @@ def test_too_small_images_are_refused():
         )
 
 
-@pytest.mark.slow
 def test_demo_writes_table_json_and_picture(build_directory, capsys):
     parser = argparse.ArgumentParser()
     demo.add_arguments(parser)

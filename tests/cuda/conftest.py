@@ -1,4 +1,4 @@
-"""Builds the CUDA kernels for this machine's CPU, once, into build/emulator."""
+"""Builds the CUDA kernels for this machine's CPU, once, beside `make test-cpp`."""
 
 import ctypes
 import fcntl
@@ -11,7 +11,7 @@ import jax
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-BUILD = ROOT / "build" / "emulator"
+BUILD = ROOT / "build" / f"cpp-{pathlib.Path(sys.prefix).name}"
 # The codecs that have a CUDA kernel: folders of xla_ffi.
 CODECS = (
     "bit_mask",
@@ -45,20 +45,24 @@ TARGETS = (
 )
 
 
-def _cmake():
-    beside_python = pathlib.Path(sys.executable).parent / "cmake"
-    return str(beside_python) if beside_python.exists() else shutil.which("cmake")
+def _tool(name):
+    beside_python = pathlib.Path(sys.executable).parent / name
+    return str(beside_python) if beside_python.exists() else shutil.which(name)
 
 
 @pytest.fixture(scope="session")
 def emulator_build():
     """The folder of the emulated library and the C++ tests of the kernels."""
-    cmake = _cmake()
-    if cmake is None:
-        pytest.skip("no cmake: pip install cmake")
+    cmake, ninja = _tool("cmake"), _tool("ninja")
+    if cmake is None or ninja is None:
+        pytest.skip("no cmake or no ninja: pip install cmake ninja")
     BUILD.mkdir(parents=True, exist_ok=True)
-    configure = [cmake, "-S", ROOT, "-B", BUILD, "-DEPMC_EMULATOR=ON"]
-    configure += ["-DEPMC_CUDA=OFF", f"-DPython_EXECUTABLE={sys.executable}"]
+    configure = [cmake, "-S", ROOT, "-B", BUILD, "-G", "Ninja", "-DEPMC_EMULATOR=ON"]
+    configure += ["-DEPMC_CUDA=OFF", "-DCMAKE_BUILD_TYPE=Release"]
+    configure += [
+        f"-DCMAKE_MAKE_PROGRAM={ninja}",
+        f"-DPython_EXECUTABLE={sys.executable}",
+    ]
     build = [cmake, "--build", BUILD, "--parallel", "2", "--target", *BUILT]
     # Another worker of pytest-xdist may want to build at the same time.
     with (BUILD / "lock").open("w") as lock:

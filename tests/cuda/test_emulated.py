@@ -1,5 +1,6 @@
 """The CUDA library's handlers and kernels, run on the CPU through jit."""
 
+import functools
 import os
 import subprocess
 
@@ -20,6 +21,7 @@ from epmc_jax.codecs import (
 from tests.cases import POOLS
 from tests.cuda.conftest import CODECS as KERNEL_FOLDERS
 
+pytestmark = pytest.mark.native
 FORWARD, REVERSE, RANDOM = range(3)
 CODECS = (
     BitMask(),
@@ -50,6 +52,16 @@ def _call(kernel, result, *operands, **attributes):
     return jax.jit(lambda *xs: call(*xs, **attributes))(*operands)
 
 
+@functools.partial(jax.jit, static_argnames="codec")
+def _encoded(codec, x):
+    return codec.encode_reference(x)
+
+
+@functools.partial(jax.jit, static_argnames=("codec", "shape", "dtype"))
+def _decoded(codec, rows, shape, dtype):
+    return codec.decode_reference(rows, shape, dtype)
+
+
 def _input(shape, dtype):
     x = np.random.default_rng(0).normal(size=shape)
     return jnp.asarray(np.where(x > -0.5, x, 0), dtype)
@@ -64,7 +76,7 @@ def _bits(x):
 def test_bytes_are_those_of_the_reference(emulator, codec, dtype, shape, order):
     emulator.epmc_emulator_set_order(order, 7)
     x = _input(shape, dtype)
-    expected = codec.encode_reference(x)
+    expected = _encoded(codec, x)
     result = jax.ShapeDtypeStruct(expected.shape, jnp.uint8)
     rows = _call(codec.encode_kernel(x.dtype), result, x)
     np.testing.assert_array_equal(rows, expected)
@@ -73,14 +85,14 @@ def test_bytes_are_those_of_the_reference(emulator, codec, dtype, shape, order):
     kernel = codec.decode_kernel(out)
     # One operand to wait for, as on CPU.
     decoded = _call(kernel, jax.ShapeDtypeStruct(shape, out), rows, jnp.ones(3))
-    expected = codec.decode_reference(rows, shape, out)
+    expected = _decoded(codec, rows, shape, out)
     np.testing.assert_array_equal(_bits(decoded), _bits(expected))
 
 
 def test_booleans(emulator):
     emulator.epmc_emulator_set_order(FORWARD, 0)
     x = _input((3, 100), "float32") > 0
-    expected = BitMask().encode_reference(x)
+    expected = _encoded(BitMask(), x)
     result = jax.ShapeDtypeStruct(expected.shape, jnp.uint8)
     rows = _call(BitMask().encode_kernel(x.dtype), result, x)
     np.testing.assert_array_equal(rows, expected)
@@ -93,7 +105,7 @@ def test_masks(emulator, rate, dtype, shape, order):
     x = jnp.maximum(_input(shape, dtype), 0)
     codec = SparseFixedRate(rate=rate)
     kernel = codec.mask_codec(x.dtype).decode_kernel(jnp.dtype("bool"))
-    rows = codec.encode_reference(x)
+    rows = _encoded(codec, x)
     mask = _call(kernel, jax.ShapeDtypeStruct(shape, jnp.bool_), rows, jnp.ones(3))
     np.testing.assert_array_equal(mask, x > 0)
 
@@ -106,7 +118,7 @@ def test_integers(emulator, num_values, order):
     for dtype in ("int8", "uint16", "int32"):
         top = min(num_values, jnp.iinfo(dtype).max + 1)
         x = jnp.asarray(np.random.default_rng(0).integers(0, top, (3, 7, 150)), dtype)
-        expected = codec.encode_reference(x)
+        expected = _encoded(codec, x)
         result = jax.ShapeDtypeStruct(expected.shape, jnp.uint8)
         rows = _call(codec.encode_kernel(x.dtype), result, x)
         np.testing.assert_array_equal(rows, expected)

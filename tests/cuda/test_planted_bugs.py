@@ -8,6 +8,7 @@ import pytest
 
 from bench import ptx, ptx_code
 
+pytestmark = pytest.mark.native
 ORDERS = ("0", "1", "2")
 CORRECT = ("correct", "correct_in_warp")
 

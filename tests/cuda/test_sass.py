@@ -1,5 +1,6 @@
 """What ptxas makes of the kernels, for all GPUs: no spills, wide loads, registers."""
 
+import os
 import re
 import shutil
 
@@ -7,7 +8,10 @@ import pytest
 
 from bench import cuda_kernels, sass
 
-pytestmark = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc in PATH")
+pytestmark = [
+    pytest.mark.native,
+    pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc in PATH"),
+]
 
 
 def _budget_of(kernels, name):
@@ -16,7 +20,11 @@ def _budget_of(kernels, name):
 
 
 @pytest.mark.parametrize("kernels", cuda_kernels.ALL, ids=lambda one: one.folder)
-def test_machine_code(kernels):
+def test_machine_code(kernels, monkeypatch):
+    """For the oldest and the newest GPUs; `make test-cuda` takes all."""
+    if os.environ.get("EPMC_TEST_CASES") != "all":
+        ends = sass.ARCHITECTURES[0], sass.ARCHITECTURES[-1]
+        monkeypatch.setattr(sass, "ARCHITECTURES", ends)
     machines = sass.machines(kernels.folder)
     seen = {machine.architecture for machine in machines}
     assert seen == {f"sm_{number}" for number in sass.ARCHITECTURES}

@@ -8,7 +8,10 @@ import pytest
 from bench import cuda, cuda_kernels
 from epmc_jax import machines
 
-pytestmark = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc in PATH")
+pytestmark = [
+    pytest.mark.native,
+    pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc in PATH"),
+]
 CASES = [
     pytest.param(kernels.folder, case, dtype, id=f"{case.name} {dtype}")
     for kernels in cuda_kernels.ALL

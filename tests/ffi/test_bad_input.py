@@ -11,10 +11,13 @@ from epmc_jax import _kernels
 from tests.cuda.conftest import emulator, emulator_build  # noqa: F401  (fixtures)
 from tests.ffi.targets import TARGETS, array
 
-LIBRARIES = ("", "_emulated")
+LIBRARIES = (
+    pytest.param("", id="cpu"),
+    pytest.param("_emulated", id="emulated", marks=pytest.mark.native),
+)
 
 
-@pytest.fixture(params=LIBRARIES, ids=["cpu", "emulated"])
+@pytest.fixture(params=LIBRARIES)
 def library(request):
     """What stands behind the name of a target: of the CPU library, nothing."""
     if request.param:
