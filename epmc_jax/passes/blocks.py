@@ -90,7 +90,7 @@ def _chain(value: Value, ops: list[Op], stored: set[Value]) -> Chain | None:
             inputs[wanted] = None
         else:
             return None
-    if not any(v.nbytes >= value.nbytes and v is not value for v in inputs):
+    if value in inputs or not any(v.size >= value.size for v in inputs):
         return None
     return Chain([op for op in ops if op in members], [*inputs], value)
 
@@ -103,4 +103,5 @@ def _makes_rows(op: Op, rows: int) -> bool:
             for v in op.values
         )
     constants = [x for x in op.inputs if isinstance(x, Constant)]
-    return op.name in ELEMENTWISE and all(np.ndim(c.array) == 0 for c in constants)
+    is_elementwise = op.name in ELEMENTWISE or op.name == "convert_element_type"
+    return is_elementwise and all(np.ndim(c.array) == 0 for c in constants)

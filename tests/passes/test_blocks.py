@@ -56,8 +56,9 @@ def test_half_precision_logits():
         return jax.nn.logsumexp(logits, axis=-1).mean()
 
     ((value, chain),) = chains(in_half).items()
-    assert "exp" in [op.name for op in chain.ops]
+    assert {"convert_element_type", "exp"} <= {op.name for op in chain.ops}
     assert value.dtype == jnp.float32
+    assert jnp.bfloat16 in [v.dtype for v in chain.inputs]
 
 
 def test_exact_arrays_are_not_encoded():
