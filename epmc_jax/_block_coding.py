@@ -87,7 +87,8 @@ def _in_blocks(
     count = max(n for n in range(1, _MOST_BLOCKS + 1) if rows % n == 0)
     size = rows // count
     smallest = min(range(len(operands)), key=lambda i: operands[i].size)
-    encoded, parts = None, []
+    parts: list[Any] = []
+    encoded = None
     for start in range(0, rows, size):
         blocks = [lax.slice_in_dim(x, start, start + size) for x in operands]
         # A block is made when the one before is encoded, and no longer there.
