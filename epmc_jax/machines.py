@@ -51,8 +51,8 @@ class Cost:
 _KERNEL_INSTRUCTIONS = {
     "epmc_bit_mask_encode": 11,
     "epmc_bit_mask_decode": 3,
-    "epmc_group_quant_encode": 70,
-    "epmc_group_quant_decode": 31,
+    "epmc_group_quant_encode": 56,
+    "epmc_group_quant_decode": 37,
     "epmc_narrow_encode": 48,
     "epmc_narrow_decode": 42,
     "epmc_sparse_fixed_rate_encode": 80,

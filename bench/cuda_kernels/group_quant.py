@@ -26,6 +26,9 @@ _CODECS = {
     "GroupQuant 8 stochastic": GroupQuant(bit_width=8, rounding="stochastic"),
     "GroupQuant 4": GroupQuant(bit_width=4),
     "GroupQuant 4 stochastic": GroupQuant(bit_width=4, rounding="stochastic"),
+    "GroupQuant 4 stochastic, groups of 128": GroupQuant(
+        bit_width=4, group_size=128, rounding="stochastic"
+    ),
     "GroupQuant 3": GroupQuant(bit_width=3),
     "GroupQuant 2": GroupQuant(bit_width=2),
     "GroupQuant 1": GroupQuant(bit_width=1),
@@ -35,8 +38,11 @@ _CODECS = {
 
 def _instance(codec: GroupQuant, dtype: str) -> str:
     """The kernel's template arguments, as far as both kernels have them."""
-    loads = codec.group_size * jnp.dtype(dtype).itemsize // (16 * WARP_THREADS)
-    return f"INS_{MANGLED[dtype]}ELi{codec.bit_width}ELi{loads}E"
+    element, nbytes = MANGLED[dtype], codec.group_size * jnp.dtype(dtype).itemsize
+    if nbytes < 16 * WARP_THREADS:
+        element = f"5ShortINS_{element}EE"
+    loads = max(1, nbytes // (16 * WARP_THREADS))
+    return f"INS_{element}ELi{codec.bit_width}ELi{loads}E"
 
 
 def _arguments(codec: GroupQuant, arrays: tuple[Any, Any], *seed: int) -> Any:
@@ -92,6 +98,7 @@ KERNELS = Kernels(
     cases=_cases(),
     budgets=(
         Budget(f"EncodeKernelINS_{_LARGE}", registers=128, has_wide_loads=True),
+        Budget("EncodeKernelINS_5Short", registers=48, has_wide_loads=False),
         Budget("EncodeKernel", registers=48, has_wide_loads=True),
         # A thread loads the codes of 16 bytes of elements: 4 bytes, or 8.
         Budget(f"DecodeKernelINS_{_LARGE}", registers=128, has_wide_loads=False),

@@ -1,5 +1,6 @@
 // A warp encodes, or decodes, one group; a thread block eight groups, whose scales go
-// through shared memory so that they too fill sectors. docs/design/cuda.md has the traffic.
+// through shared memory: so they fill sectors, and one warp makes those of all eight.
+// docs/design/cuda.md has the traffic.
 #include <cstdint>
 #include <type_traits>
 
@@ -18,7 +19,6 @@ struct Groups {
 };
 
 struct GroupPlace {
-  uint32_t group;      // through all rows
   int64_t row;
   int64_t in_row;      // group
   int64_t first;       // element of the row
@@ -31,48 +31,72 @@ __device__ __forceinline__ GroupPlace PlaceOf(uint32_t group, Groups groups,
   const int64_t in_row = group - row * groups.per_row;
   const int64_t first = in_row * group_size;
   const int64_t rest = row_elements - first;
-  return {group, row, in_row, first, static_cast<int>(rest < group_size ? rest : group_size)};
+  return {row, in_row, first, static_cast<int>(rest < group_size ? rest : group_size)};
 }
 
-// What turns an element into a code, the same for all elements of a group.
-struct Quantizer {
-  GroupScale scale;
-  float lo;
-  float inv16;
-  uint32_t key;
+// What turns the elements of each group of a thread block into codes, in shared memory.
+struct Quantizers {
+  int32_t* lo_keys;
+  int32_t* hi_keys;
+  float* scales;  // lo of each group, then step of each
+  float* inv16;
+  uint32_t* dither_keys;
 };
 
-__device__ __forceinline__ Quantizer QuantizerOf(GroupScale scale, uint32_t seed,
-                                                 uint32_t group) {
-  // A group of NaN, or of one value: code 0. (x - 0) * 0 is 0, or NaN, which converts to 0
-  // on a GPU but to anything on a CPU; so x is not used then.
-  const bool is_constant = scale.step == 0.0f;
-  return {scale, is_constant ? 0.0f : scale.lo, InverseStep16(scale.step),
-          GroupKey(seed, group, scale)};
+// By threads 0 ... 7: a group each. The rest of the block waits instead of doing the same.
+__device__ __forceinline__ void SetQuantizer(const Quantizers& to, int bit_width,
+                                             uint32_t seed) {
+  const int i = threadIdx.x;
+  const GroupScale scale = ScaleOf(to.lo_keys[i], to.hi_keys[i], bit_width);
+  to.scales[i] = scale.lo;
+  to.scales[kBlockWarps + i] = scale.step;
+  to.inv16[i] = InverseStep16(scale.step);
+  to.dither_keys[i] = GroupKey(seed, blockIdx.x * kBlockWarps + i, scale);
 }
 
-template <bool kStochastic>
-__device__ __forceinline__ int32_t Dither16(uint32_t key, int element) {
-  if (!kStochastic) return kHalf16;
+// The dither of a load from `element` on. A pair of elements 16 apart in a block has one
+// hash; of the pairs that two lanes have in common, each makes the hashes of half.
+template <typename T>
+__device__ __forceinline__ void DithersOfLoad(uint32_t key, int element, int32_t* dithers) {
+  constexpr int kHalf = Vector<T>::kElements / 2;
+  constexpr int kLanesApart = kBlock / 2 / Vector<T>::kElements;
   const int place = element % kBlock;
-  const uint32_t pair = DitherOfPair(key, element / kBlock * 16 + place % 16);
-  return static_cast<int32_t>(place < 16 ? pair & 0xffffu : pair >> 16);
+  const bool is_second = place >= kBlock / 2;
+  const uint32_t pair = element / kBlock * 16 + place % 16 + (is_second ? kHalf : 0);
+#pragma unroll
+  for (int i = 0; i < kHalf; i += 2) {
+    const uint32_t one = DitherOfPair(key, pair + i);
+    const uint32_t next = DitherOfPair(key, pair + i + 1);
+    const uint32_t firsts = (one & 0xffffu) | next << 16;
+    const uint32_t seconds = one >> 16 | (next & 0xffff0000u);
+    const uint32_t kept = is_second ? seconds : firsts;
+    const uint32_t received =
+        __shfl_xor_sync(kAllLanes, is_second ? firsts : seconds, kLanesApart);
+    const uint32_t lower = is_second ? received : kept;
+    const uint32_t upper = is_second ? kept : received;
+    dithers[i] = static_cast<int32_t>(lower & 0xffffu);
+    dithers[i + 1] = static_cast<int32_t>(lower >> 16);
+    dithers[kHalf + i] = static_cast<int32_t>(upper & 0xffffu);
+    dithers[kHalf + i + 1] = static_cast<int32_t>(upper >> 16);
+  }
 }
 
-// The codes of one load, a byte each; code 0 behind the end of the row.
-template <typename T, int kBitWidth, bool kStochastic>
-__device__ __forceinline__ void EncodeLoad(const Vector<T>& x, const Quantizer& quantizer,
-                                           int element, int count, uint32_t* words) {
+// The codes of one load, a byte each; code 0 behind the end of the row, `count` elements on.
+template <typename T, int kBitWidth>
+__device__ __forceinline__ void EncodeLoad(const uint32_t* flushed, float lo, float inv16,
+                                           const int32_t* dithers, int count,
+                                           uint32_t* words) {
   constexpr int kLevels = (1 << kBitWidth) - 1;
 #pragma unroll
-  for (int i = 0; i < Vector<T>::kElements; ++i) {
-    const bool is_coded = element + i < count && quantizer.scale.step != 0.0f;
-    const uint32_t bits = is_coded ? FlushedBits(ToFloatBits(x.elements[i])) : 0;
-    const int32_t dither = Dither16<kStochastic>(quantizer.key, element + i);
-    const uint32_t code = EncodeOne(BitsToFloat(bits), quantizer.lo, quantizer.inv16, dither,
-                                    kLevels);
-    if (i % 4 == 0) words[i / 4] = 0;
-    words[i / 4] |= (is_coded ? code : 0) << i % 4 * 8;
+  for (int k = 0; k < kCodeWords<T>; ++k) {
+    words[k] = 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float x = BitsToFloat(flushed[4 * k + i]);
+      words[k] |= EncodeOne(x, lo, inv16, dithers[4 * k + i], kLevels) << i * 8;
+    }
+    const int rest = count - 4 * k;
+    if (rest < 4) words[k] &= rest > 0 ? (1u << rest * 8) - 1 : 0;
   }
 }
 
@@ -96,79 +120,126 @@ __device__ __forceinline__ Byte* ScaleOfThread(Byte* rows, const RowLayout& layo
   return rows + row * layout.nbytes + part + 4 * int64_t{group - row * groups.per_row};
 }
 
+// The elements of a group that a lane has, as bits of floats. Load j of lane l covers
+// elements (32 * j + l) * kElements ... of the group, so the loads touch each sector once.
+// Behind the end of the row stands the group's first element, which changes no minimum.
 template <typename T, int kLoads>
-__device__ __forceinline__ GroupScale ScaleOfGroup(const Vector<T>* loaded, int count,
-                                                   int lane, int bit_width) {
-  constexpr int kElements = Vector<T>::kElements;
-  int32_t lo = INT32_MAX;
-  int32_t hi = INT32_MIN;
+struct LaneElements {
+  static constexpr int kElements = Vector<T>::kElements;
+  uint32_t flushed[kLoads][kElements];
+
+  static __device__ __forceinline__ int First(int load, int lane) {
+    return (load * kWarpThreads + lane) * kElements;
+  }
+
+  __device__ __forceinline__ LaneElements(const T* group, int count, int lane,
+                                          bool is_aligned) {
+    Vector<T> loaded[kLoads];
 #pragma unroll
-  for (int i = 0; i < kLoads * kElements; ++i) {
-    const int element = (i / kElements * kWarpThreads + lane) * kElements + i % kElements;
-    const uint32_t bits = ToFloatBits(loaded[i / kElements].elements[i % kElements]);
-    const int32_t key = OrderedKey(FlushedBits(bits));
-    if (element < count) {
+    for (int j = 0; j < kLoads; ++j) {
+      const int first = First(j, lane);
+      loaded[j] = LoadVector(group + first, count - first, is_aligned);
+    }
+#pragma unroll
+    for (int i = 0; i < kLoads * kElements; ++i) {
+      const T x = loaded[i / kElements].elements[i % kElements];
+      flushed[i / kElements][i % kElements] = FlushedBits(ToFloatBits(x));
+    }
+    if (count < kLoads * kWarpThreads * kElements) {
+      Fill(FlushedBits(ToFloatBits(*group)), count, lane);
+    }
+  }
+
+  __device__ __forceinline__ void Fill(uint32_t bits, int count, int lane) {
+#pragma unroll
+    for (int i = 0; i < kLoads * kElements; ++i) {
+      const bool is_behind = First(i / kElements, lane) + i % kElements >= count;
+      if (is_behind) flushed[i / kElements][i % kElements] = bits;
+    }
+  }
+
+  // Of the whole group, by one lane.
+  __device__ __forceinline__ void StoreRange(int32_t* lo_key, int32_t* hi_key,
+                                             int lane) const {
+    int32_t lo = INT32_MAX;
+    int32_t hi = INT32_MIN;
+#pragma unroll
+    for (int i = 0; i < kLoads * kElements; ++i) {
+      const int32_t key = OrderedKey(flushed[i / kElements][i % kElements]);
       lo = key < lo ? key : lo;
       hi = key > hi ? key : hi;
     }
+    lo = __reduce_min_sync(kAllLanes, lo);
+    hi = __reduce_max_sync(kAllLanes, hi);
+    if (lane == 0) {
+      *lo_key = lo;
+      *hi_key = hi;
+    }
   }
-  return ScaleOf(__reduce_min_sync(kAllLanes, lo), __reduce_max_sync(kAllLanes, hi), bit_width);
-}
+};
 
-// Encodes the group of this warp; returns its scale. Load j of lane l covers elements
-// (32 * j + l) * kElements ... of the group, so the loads touch each sector once.
+// Stores the codes of this warp's group of `count` elements.
 template <typename T, int kBitWidth, int kLoads, bool kStochastic>
-__device__ __forceinline__ GroupScale EncodeGroup(const T* x, CodePlace<uint8_t> to,
-                                                  const GroupPlace& at, uint32_t seed,
-                                                  bool is_aligned) {
-  constexpr int kElements = Vector<T>::kElements;
-  const int lane = threadIdx.x % kWarpThreads;
-  Vector<T> loaded[kLoads];
-#pragma unroll
-  for (int j = 0; j < kLoads; ++j) {
-    const int element = (j * kWarpThreads + lane) * kElements;
-    loaded[j] = LoadVector(x + element, at.count - element, is_aligned);
-  }
-  const GroupScale scale = ScaleOfGroup<T, kLoads>(loaded, at.count, lane, kBitWidth);
-  const Quantizer quantizer = QuantizerOf(scale, seed, at.group);
+__device__ __forceinline__ void StoreCodes(const LaneElements<T, kLoads>& x,
+                                           const Quantizers& quantizers, int warp, int lane,
+                                           int count, CodePlace<uint8_t> to) {
+  const float inv16 = quantizers.inv16[warp];
+  // A group of NaN, or of one value: code 0. (x - lo) * 0 may be NaN, which converts to 0 on
+  // a GPU but to anything on a CPU; so x is not used then.
+  const bool is_constant = inv16 == 0.0f;
+  const float lo = quantizers.scales[warp];
+  const uint32_t key = quantizers.dither_keys[warp];
   uint32_t top_bits[kLoads];
 #pragma unroll
   for (int j = 0; j < kLoads; ++j) {
-    const int element = (j * kWarpThreads + lane) * kElements;
-    uint32_t codes[kCodeWords<T>];
-    EncodeLoad<T, kBitWidth, kStochastic>(loaded[j], quantizer, element, at.count, codes);
+    const int first = x.First(j, lane);
+    uint32_t codes[kCodeWords<T>] = {};
+    if (!is_constant) {
+      int32_t dithers[Vector<T>::kElements];
+      if constexpr (kStochastic) {
+        DithersOfLoad<T>(key, first, dithers);
+      } else {
+        for (int32_t& dither : dithers) dither = kHalf16;
+      }
+      EncodeLoad<T, kBitWidth>(x.flushed[j], lo, inv16, dithers, count - first, codes);
+    }
     top_bits[j] = BitsOfBytes<T>(codes, kBitWidth - 1);
-    StoreFields<T, kBitWidth>(codes, element, at.count, to.fields);
+    StoreFields<T, kBitWidth>(codes, first, count, to.fields);
   }
   if constexpr (PlaneBits(kBitWidth)) {
-    StorePlane<T, kLoads>(top_bits, lane, at.count, to.plane);
+    StorePlane<T, kLoads>(top_bits, lane, count, to.plane);
   }
-  return scale;
 }
 
 template <typename T, int kBitWidth, int kLoads, bool kStochastic>
 __global__ void __launch_bounds__(kBlockThreads)
     EncodeKernel(const T* __restrict__ x, uint8_t* __restrict__ rows, int64_t row_elements,
                  RowLayout layout, int group_size, uint32_t seed, Groups groups, bool is_aligned) {
-  EPMC_SHARED(float, scales, 2 * kBlockWarps);
+  EPMC_SHARED(int32_t, keys, 2 * kBlockWarps);
+  EPMC_SHARED(float, scales, 3 * kBlockWarps);
+  EPMC_SHARED(uint32_t, dither_keys, kBlockWarps);
+  const Quantizers quantizers = {keys, keys + kBlockWarps, scales, scales + 2 * kBlockWarps,
+                                 dither_keys};
   const int warp = threadIdx.x / kWarpThreads;
   const int lane = threadIdx.x % kWarpThreads;
   const uint32_t group = blockIdx.x * kBlockWarps + warp;
-  if (group < groups.count) {
-    const GroupPlace at = PlaceOf(group, groups, row_elements, group_size);
-    uint8_t* row = rows + at.row * layout.nbytes;
-    const GroupScale scale = EncodeGroup<T, kBitWidth, kLoads, kStochastic>(
-        x + at.row * row_elements + at.first, CodesAt(row, layout, at.first, kBitWidth), at,
-        seed, is_aligned);
-    if (lane == 0) {
-      scales[warp] = scale.lo;
-      scales[kBlockWarps + warp] = scale.step;
-    }
-    if (at.in_row == 0) ZeroPadding(row, PaddingOf(layout, row_elements, kBitWidth), lane);
-  }
+  // Behind the last group warps read it once more, and store nothing.
+  const bool has_group = group < groups.count;
+  const GroupPlace at =
+      PlaceOf(has_group ? group : groups.count - 1, groups, row_elements, group_size);
+  const LaneElements<T, kLoads> elements(x + at.row * row_elements + at.first, at.count, lane,
+                                         is_aligned);
+  elements.StoreRange(quantizers.lo_keys + warp, quantizers.hi_keys + warp, lane);
+  __syncthreads();
+  if (threadIdx.x < kBlockWarps) SetQuantizer(quantizers, kBitWidth, seed);
   __syncthreads();
   uint8_t* to = ScaleOfThread(rows, layout, groups);
   if (to != nullptr) *reinterpret_cast<float*>(to) = scales[threadIdx.x];
+  if (!has_group) return;
+  uint8_t* row = rows + at.row * layout.nbytes;
+  StoreCodes<T, kBitWidth, kLoads, kStochastic>(
+      elements, quantizers, warp, lane, at.count, CodesAt(row, layout, at.first, kBitWidth));
+  if (at.in_row == 0) ZeroPadding(row, PaddingOf(layout, row_elements, kBitWidth), lane);
 }
 
 // Decodes the group of this warp from the fields of its loads and its word of the plane.
@@ -229,15 +300,18 @@ __global__ void __launch_bounds__(kBlockThreads)
 template <int kValue>
 using Constant = std::integral_constant<int, kValue>;
 
-// Calls `body(T{}, Constant<bit width>, Constant<loads of a lane>)`: the loads of a group
-// of 256, or of the largest. Smaller groups leave loads unused, and larger code takes
+// Calls `body(element, Constant<bit width>, Constant<loads of a lane>)`: for groups of up to
+// 128, of up to 256, or of any size. Smaller groups leave loads unused, and larger code takes
 // minutes to compile.
 template <typename T, int kBitWidth, typename Body>
 void WithLoads(const Format& format, const Body& body) {
-  constexpr int kUsualGroupSize = 256;
+  using Few = std::conditional_t<sizeof(T) == 2, Short<T>, T>;
   constexpr int kPerLoad = kWarpThreads * Vector<T>::kElements;
-  if (format.group_size <= kUsualGroupSize) {
-    return body(T{}, Constant<kBitWidth>{}, Constant<kUsualGroupSize / kPerLoad>{});
+  if (format.group_size <= kWarpThreads * Vector<Few>::kElements) {
+    return body(Few{}, Constant<kBitWidth>{}, Constant<1>{});
+  }
+  if (format.group_size <= 256) {
+    return body(T{}, Constant<kBitWidth>{}, Constant<256 / kPerLoad>{});
   }
   body(T{}, Constant<kBitWidth>{}, Constant<kMaxGroupSize / kPerLoad>{});
 }
