@@ -10,11 +10,13 @@ CPUs.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
 from jax import lax
 
+from epmc_jax._codec import AbstractCodec
 from epmc_jax._partitioning import typed_sharding
 from epmc_jax.codecs import Raw
 from epmc_jax.passes.exactness import ELEMENTWISE, is_reduction
@@ -23,30 +25,50 @@ from epmc_jax.passes.selection import Selection
 
 # How many times larger than any other array that is stored: else it is not the peak.
 _LARGER = 2
+# What rows may cost that are shorter than those of the array, and padded each.
+_MOST_PADDING = 1.01
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Chain:
-    """Elementwise operations that make `value` of `inputs`, any of its rows alone."""
+    """Elementwise operations that make `value` of `inputs`, any of its rows alone.
+
+    The first `row_axes` axes count the rows: those of several axes are one axis of what
+    is encoded.
+    """
 
     ops: list[Op]
     inputs: list[Value]
     value: Value
+    row_axes: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of `value` as it is encoded."""
+        return self._merged(self.value.shape)
+
+    def rows_of(self, value: Value, array: Any) -> Any:
+        """`array`, which is `value`, with its rows along one axis."""
+        return array.reshape(self._merged(value.shape))
 
     def __call__(self, *blocks: Any) -> Any:
         env = dict(zip(self.inputs, blocks, strict=True))
-        rows = blocks[0].shape[0]
         for op in self.ops:
             arrays = [x.array if isinstance(x, Constant) else env[x] for x in op.inputs]
-            env[op.outputs[0]] = _of_rows(op, arrays, rows)
+            env[op.outputs[0]] = self._applied(op, arrays, blocks[0].shape[0])
         return env[self.value]
 
+    def _applied(self, op: Op, arrays: list[Any], rows: int) -> Any:
+        if op.name != "broadcast_in_dim":
+            return op.call(*arrays)[0]
+        shape = (rows, *op.params["shape"][self.row_axes :])
+        axes = op.params["broadcast_dimensions"]
+        later = (axis - self.row_axes + 1 for axis in axes[self.row_axes :])
+        leading = (0,) if axes else ()
+        return lax.broadcast_in_dim(arrays[0], shape, (*leading, *later))
 
-def _of_rows(op: Op, arrays: list[Any], rows: int) -> Any:
-    if op.name != "broadcast_in_dim":
-        return op.call(*arrays)[0]
-    shape = (rows, *op.params["shape"][1:])
-    return lax.broadcast_in_dim(arrays[0], shape, op.params["broadcast_dimensions"])
+    def _merged(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (math.prod(shape[: self.row_axes]), *shape[self.row_axes :])
 
 
 def encoded_in_blocks(selection: Selection) -> dict[Value, Chain]:
@@ -61,47 +83,65 @@ def encoded_in_blocks(selection: Selection) -> dict[Value, Chain]:
     if not by_size:
         return {}
     *others, largest = by_size
-    value, codec = largest.source, largest.codec
+    value = largest.source
     if others and value.nbytes < _LARGER * others[-1].source.nbytes:
         return {}
     is_split = typed_sharding(value.aval) is not None
-    if is_split or isinstance(codec, Raw) or not codec.has_rows(value.shape):
+    if is_split or value in program.outputs or isinstance(largest.codec, Raw):
+        return {}
+    if value in selection.masks.values() or not largest.codec.has_rows(value.shape):
         return {}
     ops = live_ops(program.forward, [*program.outputs, *(s.source for s in by_size)])
-    readers = [op for op in ops if value in op.values]
-    if value in program.outputs or not all(map(is_reduction, readers)):
+    if not all(is_reduction(op) for op in ops if value in op.values):
         return {}
-    chain = _chain(value, ops, {s.source for s in others})
+    chains = (
+        _chain(value, ops, {s.source for s in others}, row_axes)
+        for row_axes in _row_axes(value, largest.codec)
+    )
+    chain = next(filter(None, chains), None)
     return {value: chain} if chain else {}
 
 
-def _chain(value: Value, ops: list[Op], stored: set[Value]) -> Chain | None:
+def _row_axes(value: Value, codec: AbstractCodec) -> list[int]:
+    """How many axes may count the rows, the most first: of a batch of one text the
+    positions do."""
+    shape, most = value.shape, len(value.shape) - 1
+    merged = (math.prod(shape[:most]), shape[most])
+    allowed = _MOST_PADDING * codec.encoded_nbytes(shape, value.dtype)
+    fits = codec.encoded_nbytes(merged, value.dtype) <= allowed
+    return [most, 1] if fits else [1]
+
+
+def _chain(
+    value: Value, ops: list[Op], stored: set[Value], row_axes: int
+) -> Chain | None:
     made_by = producers(ops)
+    rows = value.shape[:row_axes]
     members: set[Op] = set()
     inputs: dict[Value, None] = {}
     stack = [value]
     while stack:
         wanted = stack.pop()
         op = None if wanted in stored else made_by.get(wanted)
-        if op is not None and _makes_rows(op, wanted.shape[0]):
+        if op is not None and _makes_rows(op, rows):
             members.add(op)
             stack += op.values
-        elif wanted.shape[:1] == value.shape[:1]:
+        elif wanted.shape[:row_axes] == rows:
             inputs[wanted] = None
         else:
             return None
     if value in inputs or not any(v.size >= value.size for v in inputs):
         return None
-    return Chain([op for op in ops if op in members], [*inputs], value)
+    return Chain([op for op in ops if op in members], [*inputs], value, row_axes)
 
 
-def _makes_rows(op: Op, rows: int) -> bool:
+def _makes_rows(op: Op, rows: tuple[int, ...]) -> bool:
     """True where `op` makes each row of its result of the same rows of its operands."""
-    if op.name == "broadcast_in_dim":
-        return all(
-            v.shape[:1] == (rows,) and op.params["broadcast_dimensions"][0] == 0
-            for v in op.values
-        )
     constants = [x for x in op.inputs if isinstance(x, Constant)]
-    is_elementwise = op.name in ELEMENTWISE or op.name == "convert_element_type"
-    return is_elementwise and all(np.ndim(c.array) == 0 for c in constants)
+    if any(np.ndim(c.array) for c in constants):
+        return False
+    if op.name == "broadcast_in_dim":
+        axes = op.params["broadcast_dimensions"][: len(rows)]
+        keeps_rows = axes == tuple(range(len(rows)))
+        return all(keeps_rows and v.shape[: len(rows)] == rows for v in op.values)
+    return op.name in ELEMENTWISE or op.name == "convert_element_type"

@@ -116,7 +116,7 @@ class _Encoder:
     def _encode_in_blocks(self, stored: Stored) -> None:
         """Nothing reads the array as a whole, so nothing is tied to it."""
         chain = self.in_blocks[stored.source]
-        operands = (self.env[v] for v in chain.inputs)
+        operands = (chain.rows_of(v, self.env[v]) for v in chain.inputs)
         self.saved[stored] = encode_made(chain, *operands, codec=stored.codec)
         self.untied.append((self.saved[stored], None))
 
@@ -183,6 +183,7 @@ class _Backward:
         self.saved = dict(zip(self.stored, saved, strict=True))
         self.at_hand = dict(zip(selection.kept_arguments, kept, strict=True))
         self.pins = pins_of(selection)
+        self.in_blocks = encoded_in_blocks(selection)
         self.env: dict[Value, Any] = {}
         self.decoded: dict[Value, Any] = {}
         self.ties: list[Any] = []
@@ -359,9 +360,10 @@ class _Backward:
     def _decode(self, stored: Stored) -> None:
         saved, value = self.saved[stored.value], stored.value
         if not isinstance(stored.codec, Raw):
-            split = typed_sharding(value.aval)
-            encoded = Encoded(saved, stored.codec, value.shape, value.dtype, split)
-            self.decoded[value] = self._decoded(encoded, value)
+            split, chain = typed_sharding(value.aval), self.in_blocks.get(value)
+            shape = chain.shape if chain else value.shape
+            encoded = Encoded(saved, stored.codec, shape, value.dtype, split)
+            self.decoded[value] = self._decoded(encoded, value).reshape(value.shape)
         elif not is_float(value):
             self.at_hand[value] = saved
         elif value in self.pins.apart:

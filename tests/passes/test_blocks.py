@@ -46,8 +46,32 @@ def test_exponentials_of_logits(policy):
 
 def test_a_chain_makes_any_rows():
     ((value, chain),) = chains(loss).items()
-    blocks = [jnp.ones((2, *v.shape[1:]), v.dtype) for v in chain.inputs]
-    assert chain(*blocks).shape == (2, *value.shape[1:])
+    whole = (chain.rows_of(v, jnp.ones(v.shape, v.dtype)) for v in chain.inputs)
+    assert chain(*(x[:2] for x in whole)).shape == (2, *chain.shape[1:])
+    assert chain.shape[-1] == value.shape[-1]
+
+
+def test_of_one_text_the_positions_are_rows():
+    def of_many_words(embedding, text):
+        many = jnp.concatenate([embedding] * 16)
+        return jax.nn.logsumexp(logits_of(many, text[:1]), axis=-1).mean()
+
+    ((value, chain),) = chains(of_many_words).items()
+    assert value.shape == (1, TEXT.shape[1], 16 * WORDS)
+    assert chain.shape == (TEXT.shape[1], 16 * WORDS)
+    compressed = epmc_jax.compress(of_many_words, policy=policies.precise())
+    expected = jax.grad(of_many_words)(EMBEDDING, TEXT)
+    assert relative_error(expected, jax.grad(compressed)(EMBEDDING, TEXT)) < 0.02
+
+
+def test_short_rows_are_not_padded_each():
+    """A row of 33 floats would be encoded in 32 bytes, two of them in 48."""
+
+    def of_few_words(embedding, text):
+        return jax.nn.logsumexp(logits_of(embedding[:33], text % 33), axis=-1).mean()
+
+    ((value, chain),) = chains(of_few_words).items()
+    assert chain.shape == value.shape
 
 
 def test_half_precision_logits():
