@@ -10,9 +10,10 @@ from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
 from epmc_jax.passes.program import Value
 
-# scipy's flow is int32 and overflows silently: costs are scaled to stay far below.
+# scipy's flow is int32 and overflows silently: costs are scaled to stay below. No flow
+# is larger than what all sources cost, or all targets.
 _INFINITE = 2**30
-_LARGEST_TOTAL = 2**28
+_LARGEST_FLOW = 2**29
 
 
 def minimum_cut(
@@ -33,8 +34,9 @@ def minimum_cut(
     nodes = list(costs)
     index = {value: i for i, value in enumerate(nodes)}
     price = np.array([costs[v] for v in nodes], dtype=np.float64)
-    scale = min(1.0, _LARGEST_TOTAL / max(1.0, price.sum()))
-    capacity = np.maximum(1, np.round(price * scale)).astype(np.int32)
+    most = min(sum(costs[v] for v in ends) for ends in (sources, targets))
+    scale = min(1.0, _LARGEST_FLOW / max(1.0, most))
+    capacity = np.clip(np.round(price * scale), 1, _INFINITE).astype(np.int32)
 
     # Node i is split in two: 2 i takes what comes in, 2 i + 1 gives it on.
     count = len(nodes)

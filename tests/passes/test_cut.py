@@ -66,3 +66,15 @@ def test_costs_beyond_int32_are_compared_rightly():
 
 def test_nothing_is_stored_for_no_target():
     assert minimum_cut({}, [], set(), []) == set()
+
+
+def test_small_differences_count_beside_large_arrays():
+    """A launch is 64 bytes, and thousands of arrays are hundreds of gigabytes."""
+    whole, *parts = _values(4)
+    others = _values(3000)
+    costs = {whole: 21_000_064, **dict.fromkeys(parts, 7_000_064)}
+    costs.update(dict.fromkeys(others, 2e8))
+    edges = [(whole, part) for part in parts]
+    edges += [(others[0], other) for other in others[1:]]
+    chosen = minimum_cut(costs, edges, {whole, others[0]}, parts)
+    assert chosen == {whole}
