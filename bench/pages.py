@@ -83,6 +83,8 @@ def _bars(found: Mapping[str, Sequence[Row]]) -> list[str]:
         bars += [bar.of(where) for bar in summaries.memory_bars(rows)]
     if against_csr := found.get("sparse"):
         bars.append(summaries.sparse_bar(against_csr))
+    if steps := found.get("step"):
+        bars.append(summaries.step_bar(steps))
     for rows in _grouped(found.get("train", ()), "task"):
         bars += summaries.training_bars(rows)
     cells = ((bar.name, bar.shown, bar.wanted, bar.verdict) for bar in bars)

@@ -98,6 +98,25 @@ def sparse_bar(rows: Sequence[Row]) -> Bar:
     return at_least("CSR / balanced, least of the ReLU networks", min(ratios), 5)
 
 
+def step_bar(rows: Sequence[Row]) -> Bar:
+    """In how many networks a `jax.checkpoint` needs no more than `balanced` of both
+    memory and time: there it would be the better choice."""
+    networks = {row["network"] for row in rows}
+    ours = {row["network"]: row for row in rows if row["method"] == "balanced"}
+    theirs = [row for row in rows if row["method"].startswith("jax.checkpoint")]
+    beaten = {
+        row["network"]
+        for row in theirs
+        if (own := ours.get(row["network"])) is not None
+        and row["temp_bytes"] <= own["temp_bytes"]
+        and row["relative_step_times"][1] <= own["relative_step_times"][1]
+    }
+    name = (
+        f"of {len(networks)} networks, where jax.checkpoint needs neither more memory"
+    )
+    return at_most(f"{name} nor more time than balanced", len(beaten), 0)
+
+
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """A method's runs of one task. `spread`: plain's largest minus smallest result.

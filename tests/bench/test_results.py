@@ -102,6 +102,20 @@ def test_geometric_means_are_judged():
     assert [bar.verdict for bar in missed] == ["missed", "missed"]
 
 
+def test_a_checkpoint_that_needs_less_of_both_beats():
+    def row(network, method, temp_bytes, time):
+        found = _memory_row(network, method, temp_bytes)
+        return found | {"relative_step_times": [time, time, time]}
+
+    rows = [row(network, "balanced", 20, 1.05) for network in "AB"]
+    cheaper = row("A", "jax.checkpoint, whole", 10, 1.3)
+    faster = row("A", "jax.checkpoint", 30, 1.0)
+    bar = summaries.step_bar([*rows, cheaper, faster])
+    assert (bar.figure, bar.verdict) == (0, "met")
+    bar = summaries.step_bar([*rows, row("B", "jax.checkpoint", 20, 1.0)])
+    assert (bar.figure, bar.verdict) == (1, "missed")
+
+
 def test_a_network_that_does_not_compile_is_left_out_of_the_mean():
     broken = {**_memory_row("B", "balanced", 0), "error": "no"}
     del broken["temp_bytes"]
