@@ -89,7 +89,9 @@ def encoded_in_blocks(selection: Selection) -> dict[Value, Chain]:
     is_split = typed_sharding(value.aval) is not None
     if is_split or value in program.outputs or isinstance(largest.codec, Raw):
         return {}
-    if value in selection.masks.values() or not largest.codec.has_rows(value.shape):
+    if value is not largest.value or value in selection.masks.values():
+        return {}
+    if not largest.codec.has_rows(value.shape):
         return {}
     ops = live_ops(program.forward, [*program.outputs, *(s.source for s in by_size)])
     if not all(is_reduction(op) for op in ops if value in op.values):

@@ -89,6 +89,13 @@ def test_exact_arrays_are_not_encoded():
     assert not chains(loss, policies.exact())
 
 
+def test_a_mask_is_not_the_array_it_is_of():
+    def of_relu(embedding, text):
+        return jax.nn.relu(logits_of(embedding, text)).sum()
+
+    assert not chains(of_relu)
+
+
 def test_a_matrix_product_reads_the_whole():
     def attention(embedding, text):
         weights = jnp.exp(logits_of(embedding, text))
