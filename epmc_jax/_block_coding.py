@@ -11,17 +11,10 @@ from jax import lax
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax import _kernels
-from epmc_jax._coding import Kernel, call_encoder, encode_mapped
+from epmc_jax._coding import Kernel, call_encoder, encode_mapped, encoder_jvp
 from epmc_jax._ordering import pin_locally
 from epmc_jax._partitioning import split_by_rows
-from epmc_jax._primitives import (
-    has_derivative,
-    make_primitive,
-    move_to_front,
-    refuse_second_order,
-    wait_for,
-    zero_tangent,
-)
+from epmc_jax._primitives import make_primitive, move_to_front, wait_for
 
 _MOST_BLOCKS = 16
 
@@ -109,20 +102,13 @@ def _batch(operands: Any, axes: Any, *, make: Any, codec: Any) -> Any:
     return encode_mapped(x, codec), 0
 
 
-def _jvp(primals: Any, tangents: Any, *, make: Any, codec: Any) -> Any:
-    if any(map(has_derivative, tangents)):
-        refuse_second_order(codec)
-    rows = encode_made_p.bind(*primals, make=make, codec=codec)
-    return rows, zero_tangent(rows)
-
-
-encode_made_p = make_primitive(
+encode_made_p: compat.Primitive = make_primitive(
     "epmc_encode_made",
     abstract=_abstract,
     reference=_elsewhere,
     on_cpu=_on_cpu,
     on_cuda=_on_cuda,
     batch=_batch,
-    jvp=_jvp,
+    jvp=lambda *args, **params: encoder_jvp(encode_made_p, *args, **params),
     static_argnames=("make", "codec"),
 )

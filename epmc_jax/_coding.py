@@ -116,10 +116,13 @@ def encode_mapped(x: Any, codec: Any, *, lags: bool = False) -> Any:
     return rows.reshape(mapped, *codec.encoded_shape(shape, x.dtype))
 
 
-def _encode_jvp(primals: Any, tangents: Any, *, codec: Any, lags: bool) -> Any:
-    if has_derivative(tangents[0]) and not codec.keeps_decision:
+def encoder_jvp(
+    primitive: compat.Primitive, primals: Any, tangents: Any, *, codec: Any, **rest: Any
+) -> Any:
+    """Bytes have no derivative; what only a decision depends on needs none."""
+    if any(map(has_derivative, tangents)) and not codec.keeps_decision:
         refuse_second_order(codec)
-    rows = encode_p.bind(*primals, codec=codec, lags=lags)
+    rows = primitive.bind(*primals, codec=codec, **rest)
     return rows, zero_tangent(rows)
 
 
@@ -242,14 +245,14 @@ def _decode_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
     return x, zero_tangent(x)
 
 
-encode_p = make_primitive(
+encode_p: compat.Primitive = make_primitive(
     "epmc_encode",
     abstract=_encode_abstract,
     reference=_encode_reference,
     on_cpu=_encode_on_cpu,
     on_cuda=_encode_on_cuda,
     batch=_encode_batch,
-    jvp=_encode_jvp,
+    jvp=lambda *args, **params: encoder_jvp(encode_p, *args, **params),
     static_argnames=("codec", "lags"),
 )
 
