@@ -18,16 +18,38 @@ constexpr int kLineNbytes = 64;
 // the second time. BitMask encodes at 2.0 times memcpy in place of 1.75 (Zen 5).
 constexpr int kLinesAheadNbytes = 6144;
 
-// Asks for the lines of `nbytes` bytes that are kLinesAheadNbytes behind `x`, wherever that
-// is: no prefetch faults.
+// Asks for the line that is kLinesAheadNbytes behind `x`, wherever that is: no prefetch
+// faults. It goes to the second cache: those on their way to the first are few at a time, and
+// loads wait among them (Sapphire Rapids encodes 5 % faster).
+EPMC_HD void PrefetchLine(const void* x) {
+  constexpr int kForReading = 0, kSecondCache = 2;
+  __builtin_prefetch(static_cast<const char*>(x) + kLinesAheadNbytes, kForReading,
+                     kSecondCache);
+}
+
 EPMC_HD void PrefetchBytes(const void* x, int nbytes) {
-  const char* ahead = static_cast<const char*>(x) + kLinesAheadNbytes;
-  for (int i = 0; i < nbytes; i += kLineNbytes) __builtin_prefetch(ahead + i);
+  const char* bytes = static_cast<const char*>(x);
+  for (int i = 0; i < nbytes; i += kLineNbytes) PrefetchLine(bytes + i);
 }
 
 template <typename T>
 EPMC_HD void PrefetchBlock(const T* x) {
   PrefetchBytes(x, kBlock * sizeof(T));
+}
+
+// Every second line, for a reader that does other work between its blocks: `x` is block
+// `block` of many.
+template <typename T>
+EPMC_HD void PrefetchEvenLines(const T* x, int block) {
+  if (kBlock * sizeof(T) > kLineNbytes || block % 2 == 0) PrefetchLine(x);
+}
+
+// The others.
+template <typename T>
+EPMC_HD void PrefetchOddLines(const T* x, int block) {
+  if (kBlock * sizeof(T) > kLineNbytes || block % 2 == 1) {
+    PrefetchLine(x + kBlock - kLineNbytes / sizeof(T));
+  }
 }
 
 // Whether `out`, written from here on in whole lines, may be written past the cache.

@@ -6,33 +6,60 @@
 #include <cstdint>
 #include <cstring>
 
+#include "xla_ffi/common/cache_lines.h"
 #include "xla_ffi/sparse_fixed_rate/kernels.h"
 #include "xla_ffi/sparse_fixed_rate/scalar.h"
 #include "xla_ffi/sparse_fixed_rate/workspace.h"
 
 namespace epmc::sparse_fixed_rate {
 
-// The elements of a pool, read once: its bitmap, and its nonzeros one behind the other.
+// Where the nonzeros of groups wait for the widths of their pool, in the order in which the
+// groups are read: as many places as a pool has groups, and one. A place is used again as
+// soon as it is free, while it is in the first cache.
+template <typename T>
+class WaitingValues {
+ public:
+  explicit WaitingValues(int group_size)
+      : stride_(group_size + kSlack), places_(kPool / group_size + 1) {}
+
+  T* Next() {
+    T* const place = values_ + next_ * stride_;
+    next_ = next_ + 1 < places_ ? next_ + 1 : 0;
+    return place;
+  }
+
+ private:
+  const int stride_;
+  const int places_;
+  int next_ = 0;
+  alignas(64) T values_[kPool + kMaxGroupSize + (kMaxPoolGroups + 1) * kSlack];
+};
+
+// The elements of a pool, read once: its bitmap, and the nonzeros of each group one behind the
+// other.
 template <typename Steps, typename T>
 class PoolScanner {
  public:
-  void Start(const EncodeArgs& args, const Place& at) {
+  void Start(const EncodeArgs& args, const Place& at, WaitingValues<T>* waiting) {
     at_ = at;
     x_ = static_cast<const T*>(args.x) + at.first;
     group_size_ = args.format.group_size;
+    waiting_ = waiting;
     scanned_ = 0;
-    first_value_[0] = 0;
+    nonzeros_ = 0;
   }
 
   // All groups below `last`, if they have not been scanned.
   void ScanUpTo(int last) {
     for (; scanned_ < std::min(last, at_.groups); ++scanned_) {
       const Group group = At(scanned_);
-      T* values = ValuesOf(scanned_);
-      const int count =
-          Steps::Compact(ElementsOf(group), group.blocks, BitmapOf(group), values);
-      if (count > 0) ranges_[scanned_] = Steps::RangeOf(values, count);
-      first_value_[scanned_ + 1] = first_value_[scanned_] + count;
+      T* values = waiting_->Next();
+      const int count = Steps::Scan(ElementsOf(group), group.blocks, BitmapOf(group), values,
+                                    &ranges_[scanned_]);
+      values_[scanned_] = values;
+      counts_[scanned_] = count;
+      nonzeros_ += count;
+      PrefetchOddLinesOf(group);
     }
   }
 
@@ -49,22 +76,76 @@ class PoolScanner {
   const Place& at() const { return at_; }
   Group At(int group) const { return GroupOf(at_, group, group_size_); }
   uint32_t* BitmapOf(const Group& group) { return bitmap_ + group.first / kBlock; }
-  T* ValuesOf(int group) { return values_ + first_value_[group]; }
-  int NonzerosOf(int group) const { return first_value_[group + 1] - first_value_[group]; }
+  const T* ValuesOf(int group) const { return values_[group]; }
+  int NonzerosOf(int group) const { return counts_[group]; }
   // Of a group that has nonzeros.
   const Range& RangeOf(int group) const { return ranges_[group]; }
-  int nonzeros() const { return first_value_[at_.groups]; }
+  int nonzeros() const { return nonzeros_; }
 
  private:
+  // Asks for what comes later; the even lines were asked for while the group was scanned.
+  // Thus there are never too many on their way, nor none.
+  void PrefetchOddLinesOf(const Group& group) const {
+    for (int i = 0; i < group.blocks; ++i) PrefetchOddLines(x_ + group.first + i * kBlock, i);
+  }
+
   Place at_;
   const T* x_;
   int group_size_;
+  WaitingValues<T>* waiting_;
   int scanned_;
-  int first_value_[kMaxPoolGroups + 1];
+  int nonzeros_;
+  const T* values_[kMaxPoolGroups];
+  int counts_[kMaxPoolGroups];
   Range ranges_[kMaxPoolGroups];
   alignas(64) uint32_t bitmap_[kPool / kBlock];
-  alignas(64) T values_[kPool + kSlack];
   alignas(64) T padded_[kMaxGroupSize];
+};
+
+// The codes of a pool on their way to planes of bits, of which one stream has one more than
+// the other. Each stream ends with a whole block.
+template <typename Steps>
+class CodeStream {
+ public:
+  CodeStream(uint16_t* codes, uint8_t* out) : codes_(codes), out_(out) {}
+
+  // The first stream, or the second one.
+  void Start(int planes) {
+    End();
+    planes_ = planes;
+  }
+
+  // Where the next codes are to be written. Stores the planes of those before: a good while
+  // after they were written, as vectors that other vectors hold in part wait for these.
+  uint16_t* Next() {
+    const int blocks = waiting_ / kBlock & ~1;  // two are transposed at once
+    Store(blocks);
+    waiting_ -= blocks * kBlock;
+    memcpy(codes_, codes_ + blocks * kBlock, 2 * kBlock * sizeof(uint16_t));
+    return codes_ + waiting_;
+  }
+
+  // `count` codes have been written.
+  void Add(int count) { waiting_ += count; }
+
+  // Where the bytes end.
+  uint8_t* End() {
+    for (; waiting_ % kBlock != 0; ++waiting_) codes_[waiting_] = 0;
+    Store(waiting_ / kBlock);
+    waiting_ = 0;
+    return out_;
+  }
+
+ private:
+  void Store(int blocks) {
+    Steps::StorePlanes(codes_, blocks, planes_, out_);
+    out_ += 4 * planes_ * blocks;
+  }
+
+  uint16_t* const codes_;
+  uint8_t* out_;
+  int waiting_ = 0;
+  int planes_ = 0;
 };
 
 template <typename Steps, typename T>
@@ -89,9 +170,13 @@ class PoolEncoder {
 
  private:
   void StoreExact() {
-    const size_t nbytes = pool_.nonzeros() * sizeof(T);
-    memcpy(values_, pool_.ValuesOf(0), nbytes);
-    memset(values_ + nbytes, 0, 4 * at_.words - nbytes);
+    uint8_t* out = values_;
+    for (int i = 0; i < at_.groups; ++i) {
+      const size_t nbytes = pool_.NonzerosOf(i) * sizeof(T);
+      memcpy(out, pool_.ValuesOf(i), nbytes);
+      out += nbytes;
+    }
+    memset(out, 0, values_ + 4 * at_.words - out);
     memset(args_.rows + at_.lo, 0, 4 * at_.groups);
     memset(args_.rows + at_.step, 0, 4 * at_.groups);
   }
@@ -109,21 +194,16 @@ class PoolEncoder {
   // All scales first: each takes two divisions, whose time is hidden behind one another's.
   void StoreCodes(const Widths& widths, Scanner* next_pool) {
     for (int i = 0; i < at_.groups; ++i) StoreScale(i, CodeBits(widths.PlanesOf(i), is_dense_[i]));
-    int next = 0;
+    CodeStream<Steps> codes(work_->codes, values_);
+    codes.Start(widths.PlanesOf(0));
     for (int i = 0; i < at_.groups; ++i) {
-      if (i == widths.wide_groups) next = EndStream(next);
+      if (i > 0 && i == widths.wide_groups) codes.Start(widths.planes);
       if (next_pool != nullptr) next_pool->ScanUpTo(i + 1);
-      EncodeGroup(i, CodeBits(widths.PlanesOf(i), is_dense_[i]), work_->codes + next);
-      next += num_values_[i];
+      EncodeGroup(i, CodeBits(widths.PlanesOf(i), is_dense_[i]), codes.Next());
+      codes.Add(num_values_[i]);
     }
-    next = EndStream(next);
-    const int wide = widths.WideBlocks();
-    const int narrow = next / kBlock - wide;
-    if (wide > 0) Steps::StorePlanes(work_->codes, wide, widths.planes + 1, values_);
-    Steps::StorePlanes(work_->codes + wide * kBlock, narrow, widths.planes,
-                      values_ + 4 * widths.FirstWord(wide));
-    const int used = widths.FirstWord(wide + narrow);
-    memset(values_ + 4 * used, 0, 4 * (at_.words - used));
+    uint8_t* const end = codes.End();
+    memset(end, 0, values_ + 4 * at_.words - end);
   }
 
   void StoreScale(int group, int code_bits) {
@@ -136,11 +216,6 @@ class PoolEncoder {
     const uint32_t flag = is_dense_[group] ? kDenseFlag : 0;
     StoreWord(args_.rows + at_.lo + 4 * group, FloatBits(scale.lo));
     StoreWord(args_.rows + at_.step + 4 * group, FloatBits(scale.step) | flag);
-  }
-
-  int EndStream(int next) {
-    for (; next % kBlock != 0; ++next) work_->codes[next] = 0;
-    return next;
   }
 
   void EncodeGroup(int number, int code_bits, uint16_t* codes) {

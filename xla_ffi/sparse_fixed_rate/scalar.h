@@ -30,6 +30,14 @@ inline bool MayHaveSubnormals(const KeyRange& keys) {
   return keys.lo <= kSmallestNormal;
 }
 
+// A Scan in two passes.
+template <typename Steps, typename T>
+int CompactThenRange(const T* x, int blocks, uint32_t* words, T* values, Range* range) {
+  const int count = Steps::Compact(x, blocks, words, values);
+  if (count > 0) *range = Steps::RangeOf(values, count);
+  return count;
+}
+
 struct Scalar {
   static int CountBits(const uint32_t* words, int blocks) {
     int count = 0;
@@ -37,7 +45,13 @@ struct Scalar {
     return count;
   }
 
-  // Stores the bitmap, and the nonzeros one behind the other. Returns how many there are.
+  // Stores the bitmap, the nonzeros one behind the other, and their range if there are any.
+  // Returns how many there are.
+  template <typename T>
+  static int Scan(const T* x, int blocks, uint32_t* words, T* values, Range* range) {
+    return CompactThenRange<Scalar>(x, blocks, words, values, range);
+  }
+
   template <typename T>
   static int Compact(const T* x, int blocks, uint32_t* words, T* values) {
     int count = 0;

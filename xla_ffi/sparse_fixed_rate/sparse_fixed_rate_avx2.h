@@ -138,11 +138,16 @@ struct Steps {
     return count;
   }
 
+  template <typename T>
+  static int Scan(const T* x, int blocks, uint32_t* words, T* values, Range* range) {
+    return CompactThenRange<Steps>(x, blocks, words, values, range);
+  }
+
   // 32-bit elements.
   EPMC_AVX2 static int Compact(const F32* x, int blocks, uint32_t* words, F32* values) {
     F32* next = values;
     for (int block = 0; block < blocks; ++block, x += kBlock) {
-      PrefetchBlock(x);
+      PrefetchEvenLines(x, block);
       uint32_t word = 0;
       for (int i = 0; i < kBlock; i += kLanes) {
         const __m256i bits = LoadRaw(x + i);
@@ -162,7 +167,7 @@ struct Steps {
   EPMC_AVX2 static int Compact(const Half* x, int blocks, uint32_t* words, Half* values) {
     Half* next = values;
     for (int block = 0; block < blocks; ++block, x += kBlock) {
-      PrefetchBlock(x);
+      PrefetchEvenLines(x, block);
       uint32_t word = 0;
       for (int i = 0; i < kBlock; i += kLanes) {
         const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i));

@@ -77,26 +77,38 @@ EPMC_AVX512 inline void Repeat(Half* values, int count) {
   _mm512_storeu_si512(values + count, _mm512_set1_epi16(static_cast<int16_t>(values->bits)));
 }
 
-// Floats as they are, not as integer keys; x * 0 tells of NaN and infinity.
-EPMC_AVX512 inline KeyRange KeysOf(const F32* x, int count) {
-  const __m512 zero = _mm512_setzero_ps();
-  __m512 lo[2] = {epmc::avx512::Load(x), epmc::avx512::Load(x + kLanes)};
-  __m512 hi[2] = {lo[0], lo[1]};
-  __m512 bad[2] = {_mm512_mul_ps(lo[0], zero), _mm512_mul_ps(lo[1], zero)};
-  for (int i = kBlock; i < count; i += kBlock) {
-    for (int j = 0; j < 2; ++j) {
-      const __m512 value = epmc::avx512::Load(x + i + j * kLanes);
-      lo[j] = _mm512_min_ps(lo[j], value);
-      hi[j] = _mm512_max_ps(hi[j], value);
-      bad[j] = _mm512_fmadd_ps(value, zero, bad[j]);
-    }
+// Smallest and largest of floats as they are, not as integer keys; x * 0 tells of NaN and
+// infinity.
+class FloatRange {
+ public:
+  EPMC_AVX512 FloatRange()
+      : lo_(_mm512_set1_ps(BitsToFloat(kInfinity))),
+        hi_(_mm512_set1_ps(-BitsToFloat(kInfinity))),
+        bad_(_mm512_setzero_ps()) {}
+
+  // `nonzeros` of `x`; the others are zero.
+  EPMC_AVX512 void Add(__m512 x, __mmask16 nonzeros) {
+    lo_ = _mm512_mask_min_ps(lo_, nonzeros, lo_, x);
+    hi_ = _mm512_mask_max_ps(hi_, nonzeros, hi_, x);
+    bad_ = _mm512_fmadd_ps(x, _mm512_setzero_ps(), bad_);
   }
-  const __m512 any_bad = _mm512_add_ps(bad[0], bad[1]);
-  if (_mm512_cmp_ps_mask(any_bad, any_bad, _CMP_UNORD_Q) != 0) return {INT32_MIN, INT32_MAX};
-  const float least = _mm512_reduce_min_ps(_mm512_min_ps(lo[0], lo[1]));
-  const float most = _mm512_reduce_max_ps(_mm512_max_ps(hi[0], hi[1]));
-  return {group_quant::OrderedKey(FloatBits(least)), group_quant::OrderedKey(FloatBits(most))};
-}
+
+  EPMC_AVX512 void Add(const FloatRange& other) {
+    lo_ = _mm512_min_ps(lo_, other.lo_);
+    hi_ = _mm512_max_ps(hi_, other.hi_);
+    bad_ = _mm512_add_ps(bad_, other.bad_);
+  }
+
+  EPMC_AVX512 KeyRange Keys() const {
+    if (_mm512_cmp_ps_mask(bad_, bad_, _CMP_UNORD_Q) != 0) return {INT32_MIN, INT32_MAX};
+    return {group_quant::OrderedKey(FloatBits(_mm512_reduce_min_ps(lo_))),
+            group_quant::OrderedKey(FloatBits(_mm512_reduce_max_ps(hi_)))};
+  }
+
+ private:
+  static constexpr uint32_t kInfinity = 0x7f800000u;
+  __m512 lo_, hi_, bad_;
+};
 
 // Halves are ordered as their 16-bit keys.
 template <typename Half>
@@ -188,28 +200,36 @@ struct Steps {
     return count;
   }
 
-  EPMC_AVX512 static int Compact(const F32* x, int blocks, uint32_t* words, F32* values) {
+  EPMC_AVX512 static int Scan(const F32* x, int blocks, uint32_t* words, F32* values,
+                              Range* range) {
     const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    FloatRange low_range, high_range;
     F32* next = values;
     for (int block = 0; block < blocks; ++block, x += kBlock) {
-      PrefetchBlock(x);
+      PrefetchEvenLines(x, block);
       const __m512i a = LoadRaw(x), b = LoadRaw(x + kLanes);
       const __mmask16 low = _mm512_test_epi32_mask(a, magnitude);
       const __mmask16 high = _mm512_test_epi32_mask(b, magnitude);
+      low_range.Add(_mm512_castsi512_ps(a), low);
+      high_range.Add(_mm512_castsi512_ps(b), high);
       StoreRaw(_mm512_maskz_compress_epi32(low, a), next);
       next += __builtin_popcount(low);
       StoreRaw(_mm512_maskz_compress_epi32(high, b), next);
       next += __builtin_popcount(high);
       words[block] = low | uint32_t{high} << kLanes;
     }
-    return static_cast<int>(next - values);
+    const int count = static_cast<int>(next - values);
+    Repeat(values, count);
+    low_range.Add(high_range);
+    *range = RangeWithin(low_range.Keys(), values, count);
+    return count;
   }
 
   template <typename Half>
   EPMC_AVX512 static int Compact(const Half* x, int blocks, uint32_t* words, Half* values) {
     Half* next = values;
     for (int block = 0; block < blocks; ++block, x += kBlock) {
-      PrefetchBlock(x);
+      PrefetchEvenLines(x, block);
       const uint32_t word =
           _mm512_test_epi16_mask(_mm512_loadu_si512(x), _mm512_set1_epi16(0x7fff));
       const __mmask16 low = static_cast<__mmask16>(word);
@@ -223,10 +243,19 @@ struct Steps {
     return static_cast<int>(next - values);
   }
 
+  template <typename Half>
+  static int Scan(const Half* x, int blocks, uint32_t* words, Half* values, Range* range) {
+    return CompactThenRange<Steps>(x, blocks, words, values, range);
+  }
+
   template <typename T>
   EPMC_AVX512 static Range RangeOf(T* values, int count) {
     Repeat(values, count);
-    const KeyRange keys = KeysOf(values, count);
+    return RangeWithin(KeysOf(values, count), values, count);
+  }
+
+  template <typename T>
+  EPMC_AVX512 static Range RangeWithin(const KeyRange& keys, const T* values, int count) {
     const bool has_subnormals = MayHaveSubnormals(keys) && HasSubnormals(values, count);
     return has_subnormals ? Scalar::RangeOf(values, count) : Range{keys, false};
   }

@@ -25,11 +25,12 @@ void ZeroPadding(uint8_t* row, int64_t elements, const RowLayout& layout) {
 template <typename Steps, typename T>
 void Encode(const EncodeArgs& args, const UnitRange& pools) {
   const RowLayout layout = LayoutOf(args.row_elements, args.format);
+  WaitingValues<T> waiting(args.format.group_size);
   PoolScanner<Steps, T> scanners[2];
   Workspace work;
   const auto start = [&](int64_t unit) {
     PoolScanner<Steps, T>* scanner = &scanners[unit % 2];
-    scanner->Start(args, PlaceOf(unit, args.row_elements, args.format, layout));
+    scanner->Start(args, PlaceOf(unit, args.row_elements, args.format, layout), &waiting);
     return scanner;
   };
   PoolScanner<Steps, T>* next = pools.first < pools.last ? start(pools.first) : nullptr;

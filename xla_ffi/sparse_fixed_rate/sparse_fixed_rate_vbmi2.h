@@ -62,7 +62,12 @@ struct Planes : avx512::Planes {
 };
 
 struct Steps : avx512::Steps {
-  using avx512::Steps::Compact;
+  using avx512::Steps::Scan;
+
+  template <typename Half>
+  static int Scan(const Half* x, int blocks, uint32_t* words, Half* values, Range* range) {
+    return CompactThenRange<Steps>(x, blocks, words, values, range);
+  }
 
   EPMC_VBMI2 static int Compact(const Bf16* x, int blocks, uint32_t* words, Bf16* values) {
     return CompactHalves(x, blocks, words, values);
@@ -77,7 +82,7 @@ struct Steps : avx512::Steps {
                                       Half* values) {
     Half* next = values;
     for (int block = 0; block < blocks; ++block, x += kBlock) {
-      PrefetchBlock(x);
+      PrefetchEvenLines(x, block);
       const __m512i bits = _mm512_loadu_si512(x);
       const __mmask32 word = _mm512_test_epi16_mask(bits, _mm512_set1_epi16(0x7fff));
       const __m512i kept = _mm512_maskz_compress_epi16(word, bits);
