@@ -19,8 +19,8 @@ namespace epmc::sparse_fixed_rate {
 template <typename T>
 class WaitingValues {
  public:
-  explicit WaitingValues(int group_size)
-      : stride_(group_size + kSlack), places_(kPool / group_size + 1) {}
+  WaitingValues(int64_t row_elements, int group_size)
+      : stride_(group_size + kSlack), places_(MaxGroups(row_elements, group_size) + 1) {}
 
   T* Next() {
     T* const place = values_ + next_ * stride_;
@@ -29,6 +29,11 @@ class WaitingValues {
   }
 
  private:
+  // Of a pool of such a row.
+  static int MaxGroups(int64_t row_elements, int group_size) {
+    return static_cast<int>(CeilDiv(std::min<int64_t>(row_elements, kPool), group_size));
+  }
+
   const int stride_;
   const int places_;
   int next_ = 0;

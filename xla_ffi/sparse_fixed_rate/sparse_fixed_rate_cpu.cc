@@ -25,7 +25,7 @@ void ZeroPadding(uint8_t* row, int64_t elements, const RowLayout& layout) {
 template <typename Steps, typename T>
 void Encode(const EncodeArgs& args, const UnitRange& pools) {
   const RowLayout layout = LayoutOf(args.row_elements, args.format);
-  WaitingValues<T> waiting(args.format.group_size);
+  WaitingValues<T> waiting(args.row_elements, args.format.group_size);
   PoolScanner<Steps, T> scanners[2];
   Workspace work;
   const auto start = [&](int64_t unit) {
