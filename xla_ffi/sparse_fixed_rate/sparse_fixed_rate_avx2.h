@@ -190,21 +190,32 @@ struct Steps {
 
   template <typename T>
   EPMC_AVX2 static Range RangeOf(T* values, int count) {
-    for (int i = count; i % kLanes != 0; ++i) values[i] = values[0];
+    for (int i = count; i % (2 * kLanes) != 0; ++i) values[i] = values[0];
     const __m256 zero = _mm256_setzero_ps();
-    __m256 lo = LoadFloats(values), hi = lo, bad = _mm256_mul_ps(lo, zero);
-    for (int i = kLanes; i < count; i += kLanes) {
-      const __m256 value = LoadFloats(values + i);
-      lo = _mm256_min_ps(lo, value);
-      hi = _mm256_max_ps(hi, value);
-      bad = _mm256_fmadd_ps(value, zero, bad);
+    // Two at a time: each takes as long as its latency.
+    __m256 lo[2], hi[2], bad[2];
+    for (int j = 0; j < 2; ++j) {
+      lo[j] = hi[j] = LoadFloats(values + j * kLanes);
+      bad[j] = _mm256_mul_ps(lo[j], zero);
     }
-    if (_mm256_movemask_ps(_mm256_cmp_ps(bad, bad, _CMP_UNORD_Q)) != 0) {
+    for (int i = 2 * kLanes; i < count; i += 2 * kLanes) {
+      for (int j = 0; j < 2; ++j) {
+        const __m256 value = LoadFloats(values + i + j * kLanes);
+        lo[j] = _mm256_min_ps(lo[j], value);
+        hi[j] = _mm256_max_ps(hi[j], value);
+        bad[j] = _mm256_fmadd_ps(value, zero, bad[j]);
+      }
+    }
+    const __m256 any_bad = _mm256_add_ps(bad[0], bad[1]);
+    if (_mm256_movemask_ps(_mm256_cmp_ps(any_bad, any_bad, _CMP_UNORD_Q)) != 0) {
       return {{INT32_MIN, INT32_MAX}, false};
     }
-    const KeyRange keys = {
-        group_quant::OrderedKey(FloatBits(group_quant::avx2::Reduce(lo, group_quant::avx2::Min{}))),
-        group_quant::OrderedKey(FloatBits(group_quant::avx2::Reduce(hi, group_quant::avx2::Max{})))};
+    const float least =
+        group_quant::avx2::Reduce(_mm256_min_ps(lo[0], lo[1]), group_quant::avx2::Min{});
+    const float most =
+        group_quant::avx2::Reduce(_mm256_max_ps(hi[0], hi[1]), group_quant::avx2::Max{});
+    const KeyRange keys = {group_quant::OrderedKey(FloatBits(least)),
+                           group_quant::OrderedKey(FloatBits(most))};
     const bool has_subnormals = MayHaveSubnormals(keys) && HasSubnormals(values, count);
     return has_subnormals ? Scalar::RangeOf(values, count) : Range{keys, false};
   }
