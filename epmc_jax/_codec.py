@@ -22,6 +22,9 @@ from epmc_jax._partitioning import (
     typed_sharding,
 )
 
+# Elements: padding to 16 bytes then adds a third to 4 bits at most.
+_SHORTEST_ROW = 64
+
 
 def split_rows(shape: Sequence[int]) -> tuple[int, int]:
     """Rows and elements per row: the leading axis counts rows if there are two or more.
@@ -32,6 +35,19 @@ def split_rows(shape: Sequence[int]) -> tuple[int, int]:
     if len(shape) < 2:
         return 1, math.prod(shape)
     return shape[0], math.prod(shape[1:])
+
+
+def short_rows(shape: Sequence[int], ways: int) -> tuple[int, ...] | None:
+    """Axes that count rows, and elements per row, such that an array of `shape` may be
+    split in `ways` parts along any axis: its last axis that is long enough is divided,
+    those before it count rows. None if all are too short.
+    """
+    for axis in range(len(shape) - 1, 0, -1):
+        parts = math.gcd(shape[axis], ways)
+        elements = math.prod(shape[axis:]) // max(parts, 1)
+        if elements >= _SHORTEST_ROW:
+            return *shape[:axis], *((parts,) if parts > 1 else ()), elements
+    return None
 
 
 def round16(nbytes: int) -> int:
@@ -48,7 +64,7 @@ class Encoded:
     A pytree with one leaf, so it goes through `jit`, `scan` and checkpoints as it is.
     """
 
-    rows: Any  # uint8[rows, bytes]: the memory it occupies
+    rows: Any  # uint8[rows, bytes], with `ways` [..., bytes]: the memory it occupies
     codec: AbstractCodec = dataclasses.field(metadata={"static": True})
     shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})
     dtype: Any = dataclasses.field(metadata={"static": True})
@@ -72,6 +88,17 @@ class AbstractCodec(abc.ABC):
     Subclasses are frozen dataclasses too. They give the size of a row and two jnp
     references that define the bytes; a kernel, where there is one, has the same bytes.
     """
+
+    # In how many parts XLA may split arrays along axes behind the first (axes of a mesh
+    # that are `AxisType.Auto`): rows are shorter then, and each is in one part.
+    ways: int = dataclasses.field(default=1, repr=False)
+
+    def __post_init__(self):
+        if self.ways < 1:
+            raise ValueError(
+                f"ways must be at least 1, got {self.ways}: 1 is for arrays that are "
+                "split along their first axis alone."
+            )
 
     # True: decode restores all bits.
     exact: ClassVar[bool] = True
@@ -142,10 +169,15 @@ class AbstractCodec(abc.ABC):
         """True if the first axis counts rows that are encoded one by one."""
         return len(shape) >= 2 and self.merges_rows(shape)
 
-    def encoded_shape(self, shape: tuple[int, ...], dtype: Any) -> tuple[int, int]:
+    @final
+    def encoded_shape(self, shape: tuple[int, ...], dtype: Any) -> tuple[int, ...]:
         """Rows and bytes per row of an encoded array of `shape` and `dtype`."""
-        rows, row_elements = split_rows(self.decoded_shape(shape))
-        return rows, self.row_nbytes(row_elements, dtype)
+        *rows, row_elements = self._row_shape(self.decoded_shape(shape))
+        return *rows, self.row_nbytes(row_elements, dtype)
+
+    def _row_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        short = short_rows(shape, self.ways) if self.ways > 1 else None
+        return short or split_rows(shape)
 
     def encoded_nbytes(self, shape: Sequence[int], dtype: Any) -> int:
         """Bytes that an array of `shape` and `dtype` occupies once encoded."""
@@ -166,12 +198,15 @@ class AbstractCodec(abc.ABC):
             )
         dtype = jnp.dtype(self.decoded_dtype(x.dtype))
         split = typed_sharding(x)
-        rows = on_each_device(
-            lambda x: encode_p.bind(x, codec=self, lags=lags),
-            (x,),
-            split,
-            split and rows_spec(split),
-        )
+
+        def encode(x):
+            row_axes = len(self._row_shape(x.shape)) - 1
+            if split is None and row_axes > 1:
+                x = x.reshape(self._row_shape(x.shape))
+                return encode_p.bind(x, codec=self, row_axes=row_axes, lags=lags)
+            return encode_p.bind(x, codec=self, row_axes=1, lags=lags)
+
+        rows = on_each_device(encode, (x,), split, split and rows_spec(split))
         return Encoded(rows, self, self.decoded_shape(x.shape), dtype, split)
 
     @final
@@ -193,16 +228,21 @@ class AbstractCodec(abc.ABC):
         earlier decode of these bytes; where decodes run beside the layers it is taken.
         """
         split, dtype = encoded.split, jnp.dtype(encoded.dtype)
-        again = () if earlier is None else (earlier,)
+        shape = block_shape(split, encoded.shape)
+        leading = encoded.rows.shape[:-1]
+        if len(leading) > 1:
+            shape = (*leading, math.prod(shape) // max(1, math.prod(leading)))
+        again = () if earlier is None else (earlier.reshape(shape),)
         decode = functools.partial(
             decode_p.bind,
             codec=self,
-            shape=block_shape(split, encoded.shape),
+            shape=shape,
             dtype=dtype,
             ties=Ties(len(after), len(ahead), bool(again)),
         )
         operands = (encoded.rows, *after, *ahead, *again)
-        return on_each_device(decode, operands, split, split and split.spec)
+        x = on_each_device(decode, operands, split, split and split.spec)
+        return x.reshape(encoded.shape)
 
     def _accepted(self) -> str:
         names = ("bool", "int8", "uint8", "int32", "bfloat16", "float16", "float32")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -41,52 +40,76 @@ class Kernel:
     attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def _encode_abstract(x: Any, *, codec: Any, lags: bool) -> Any:
-    del lags
-    return compat.encoded_aval(x, codec.encoded_shape(x.shape, x.dtype), jnp.uint8)
+def _encoded_shape(x: Any, codec: Any, row_axes: int) -> tuple[int, ...]:
+    """The shape of the bytes of `x`, whose first `row_axes` axes count rows."""
+    if row_axes == 1:
+        return codec.encoded_shape(x.shape, x.dtype)
+    row_elements = math.prod(x.shape[row_axes:])
+    return (*x.shape[:row_axes], codec.row_nbytes(row_elements, x.dtype))
 
 
-def _encode_reference(x: Any, *, codec: Any, lags: bool = False) -> Any:
+def _encode_abstract(x: Any, *, codec: Any, row_axes: int, lags: bool) -> Any:
     del lags
-    shape = codec.encoded_shape(x.shape, x.dtype)
-    if math.prod(shape) == 0:
-        return jnp.zeros(shape, jnp.uint8)
+    return compat.encoded_aval(x, _encoded_shape(x, codec, row_axes), jnp.uint8)
+
+
+def _encode_reference(
+    x: Any, *, codec: Any, row_axes: int = 1, lags: bool = False
+) -> Any:
+    del lags
+    if math.prod(_encoded_shape(x, codec, row_axes)) == 0:
+        return jnp.zeros(_encoded_shape(x, codec, row_axes), jnp.uint8)
+
+    def encode(x):
+        shape = _encoded_shape(x, codec, row_axes)
+        rows = x.reshape(math.prod(shape[:-1]), -1) if row_axes > 1 else x
+        return codec.encode_reference(rows).reshape(shape)
+
     with jax.named_scope(ENCODE_SCOPE):
-        return codec.encode_reference(x)
+        # What counts the groups of all rows would be gathered.
+        return _by_rows(encode, (x,), row_axes) if row_axes > 1 else encode(x)
 
 
-def _encode_on_cpu(x: Any, *, codec: Any, lags: bool) -> Any:
+def _by_rows(call: Callable[..., Any], operands: Sequence[Any], row_axes: int) -> Any:
+    return split_by_rows(call, operands, 1, row_axes=row_axes)
+
+
+def _encode_on_cpu(x: Any, *, codec: Any, row_axes: int, lags: bool) -> Any:
     del lags
     kernel = codec.encode_kernel(x.dtype)
     if kernel is None or not _kernels.has_cpu_kernels():
-        return _encode_reference(x, codec=codec)
-    return _encode_natively(x, codec, kernel)
+        return _encode_reference(x, codec=codec, row_axes=row_axes)
+    return _encode_natively(x, codec, row_axes, kernel)
 
 
-def _encode_on_cuda(x: Any, *, codec: Any, lags: bool) -> Any:
+def _encode_on_cuda(x: Any, *, codec: Any, row_axes: int, lags: bool) -> Any:
     kernel = codec.encode_kernel(x.dtype)
     if kernel is None or not _kernels.has_cuda_kernel(kernel.target):
-        return _encode_reference(x, codec=codec)
+        return _encode_reference(x, codec=codec, row_axes=row_axes)
     lags = lags and _kernels.runs_asynchronously(kernel.target)
-    return _encode_natively(x, codec, kernel, _ENCODE_STREAM if lags else None)
+    stream = _ENCODE_STREAM if lags else None
+    return _encode_natively(x, codec, row_axes, kernel, stream)
 
 
 def _encode_natively(
-    x: Any, codec: Any, kernel: Kernel, stream: int | None = None
+    x: Any, codec: Any, row_axes: int, kernel: Kernel, stream: int | None = None
 ) -> Any:
-    if math.prod(codec.encoded_shape(x.shape, x.dtype)) == 0:
-        return _encode_reference(x, codec=codec)
+    if math.prod(_encoded_shape(x, codec, row_axes)) == 0:
+        return _encode_reference(x, codec=codec, row_axes=row_axes)
+
+    def call(x):
+        return call_encoder(kernel, codec, x, row_axes=row_axes)
 
     def encode(x):
-        call = functools.partial(call_encoder, kernel, codec)
-        return split_by_rows(call, (x,), 1) if codec.has_rows(x.shape) else call(x)
+        has_rows = row_axes > 1 or codec.has_rows(x.shape)
+        return _by_rows(call, (x,), row_axes) if has_rows else call(x)
 
     return compat.on_gpu_stream(encode, stream)(x) if stream else encode(x)
 
 
-def call_encoder(kernel: Kernel, codec: Any, x: Any) -> Any:
+def call_encoder(kernel: Kernel, codec: Any, x: Any, *, row_axes: int = 1) -> Any:
     """The bytes of `x` by the kernel, on this device."""
-    shape = codec.encoded_shape(x.shape, x.dtype)
+    shape = _encoded_shape(x, codec, row_axes)
     return _call_kernel(kernel, jax.ShapeDtypeStruct(shape, jnp.uint8), (x,))
 
 
@@ -102,18 +125,23 @@ def merged_shape(shape: tuple[int, ...], mapped: int) -> tuple[int, ...]:
     return (mapped * shape[0], *shape[1:])
 
 
-def _encode_batch(operands: Any, axes: Any, *, codec: Any, lags: bool) -> Any:
-    return encode_mapped(move_to_front(operands[0], axes[0]), codec, lags=lags), 0
+def _encode_batch(
+    operands: Any, axes: Any, *, codec: Any, row_axes: int, lags: bool
+) -> Any:
+    x = move_to_front(operands[0], axes[0])
+    return encode_mapped(x, codec, row_axes=row_axes, lags=lags), 0
 
 
-def encode_mapped(x: Any, codec: Any, *, lags: bool = False) -> Any:
+def encode_mapped(x: Any, codec: Any, *, row_axes: int = 1, lags: bool = False) -> Any:
     """The bytes of each of the arrays that `x` has along its first axis."""
-    mapped, shape = x.shape[0], x.shape[1:]
-    if not codec.merges_rows(shape):
+    if not codec.merges_rows(x.shape[1:]):
         return jax.vmap(lambda one: _encode_reference(one, codec=codec))(x)
-    merged = x.reshape(merged_shape(shape, mapped))
-    rows = encode_p.bind(merged, codec=codec, lags=lags)
-    return rows.reshape(mapped, *codec.encoded_shape(shape, x.dtype))
+    return encode_p.bind(with_rows(x), codec=codec, row_axes=row_axes + 1, lags=lags)
+
+
+def with_rows(x: Any) -> Any:
+    """Arrays along the first axis of `x`, as arrays that have rows: a vector is one."""
+    return x if x.ndim > 2 else x.reshape(len(x), 1, math.prod(x.shape[1:]))
 
 
 def encoder_jvp(
@@ -154,7 +182,15 @@ def _decode_reference(
         return jnp.zeros(shape, dtype)
     rows = wait_for(rows, operands[: ties.after])
     with jax.named_scope(DECODE_SCOPE):
+        return decode_rows(codec, rows, shape, dtype)
+
+
+def decode_rows(codec: Any, rows: Any, shape: Any, dtype: Any) -> Any:
+    """The array of `shape` as jnp code; all axes of `rows` but the last count rows."""
+    if rows.ndim == 2:
         return codec.decode_reference(rows, shape, dtype)
+    # One axis after the other: joined, they would be gathered where they are split.
+    return jax.vmap(lambda r: decode_rows(codec, r, shape[1:], dtype))(rows)
 
 
 def _decode_on_cpu(rows: Any, *operands: Any, ties: Ties, **params: Any) -> Any:
@@ -192,15 +228,16 @@ def _decode_natively(
 ) -> Any:
     if math.prod(shape) == 0:
         return jnp.zeros(shape, dtype)
-    has_rows = codec.has_rows(shape)
+    row_axes = operands[0].ndim - 1
+    has_rows = row_axes > 1 or codec.has_rows(shape)
 
     def call(rows, *after):
-        local = (rows.shape[0], *shape[1:]) if has_rows else shape
+        local = (*rows.shape[:-1], *shape[row_axes:]) if has_rows else shape
         result = jax.ShapeDtypeStruct(local, dtype)
         return _call_kernel(kernel, result, (rows, *after))
 
     def decode(*operands):
-        return split_by_rows(call, operands, 1) if has_rows else call(*operands)
+        return _by_rows(call, operands, row_axes) if has_rows else call(*operands)
 
     def decode_beside(rows, *ahead):
         # The call itself waits. A barrier before it, whose result only the call reads,
@@ -223,17 +260,13 @@ def _decode_batch(
         return decode_p.bind(*operands, **params), None
     rows, *others = operands
     rows = move_to_front(rows, axes[0])
-    mapped = rows.shape[0]
-    merged = merged_shape(shape, mapped)
+    mapped = len(rows)
+    one = shape if len(shape) > 1 else (1, math.prod(shape))
     if ties.repeats:
-        others[-1] = move_to_front(others[-1], axes[-1]).reshape(merged)
+        earlier = move_to_front(others[-1], axes[-1])
+        others[-1] = earlier.reshape(mapped, *one)
     x = decode_p.bind(
-        rows.reshape(mapped * rows.shape[1], rows.shape[2]),
-        *others,
-        codec=codec,
-        shape=merged,
-        dtype=dtype,
-        ties=ties,
+        rows, *others, codec=codec, shape=(mapped, *one), dtype=dtype, ties=ties
     )
     return x.reshape(mapped, *shape), 0
 
@@ -253,7 +286,7 @@ encode_p: compat.Primitive = make_primitive(
     on_cuda=_encode_on_cuda,
     batch=_encode_batch,
     jvp=lambda *args, **params: encoder_jvp(encode_p, *args, **params),
-    static_argnames=("codec", "lags"),
+    static_argnames=("codec", "row_axes", "lags"),
 )
 
 decode_p = make_primitive(

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import jax
 from jax._src import ad_util, dispatch, source_info_util
-from jax._src.core import NamedAxisEffect
+from jax._src.core import NamedAxisEffect, jaxprs_in_params
 from jax.core import eval_jaxpr as eval_jaxpr
 from jax.custom_derivatives import SymbolicZero as SymbolicZero
 from jax.experimental.custom_partitioning import (
@@ -163,14 +163,26 @@ def sharding_in_type(x: Any) -> NamedSharding | None:
     return sharding
 
 
-def splits_later_axis(params: Mapping[str, Any]) -> bool:
-    """True where a `sharding_constraint` with `params` splits not the first axis
-    alone."""
-    sharding = params["sharding"]
+def ways_of_constraints(jaxpr: Any) -> int:
+    """In how many parts the `sharding_constraint`s in `jaxpr` split axes behind the
+    first: the least common multiple; 1 where they split none."""
+    ways = 1
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "sharding_constraint":
+            ways = math.lcm(ways, *_later_ways(eqn.params["sharding"]))
+        for inner in jaxprs_in_params(eqn.params):
+            ways = math.lcm(ways, ways_of_constraints(inner))
+    return ways
+
+
+def _later_ways(sharding: Any) -> list[int]:
     if not isinstance(sharding, NamedSharding):
-        return False
-    names = jax.tree.leaves(tuple(sharding.spec)[1:])
-    return any(sharding.mesh.shape[name] > 1 for name in names)
+        return []
+    return [
+        math.prod(sharding.mesh.shape[name] for name in jax.tree.leaves(axes))
+        for axes in tuple(sharding.spec)[1:]
+        if axes is not PartitionSpec.UNCONSTRAINED
+    ]
 
 
 def tangent_aval(aval: Any) -> Any:

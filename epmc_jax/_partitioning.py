@@ -2,8 +2,8 @@
 
 XLA does not know how to split a custom call: it would gather all operands on every
 device and run the call there. Two ways out. Rows are independent of each other, and the
-first axis of an array counts them: XLA may split a call along it, and decides so when
-it compiles (`split_by_rows`). Along other axes it cannot, because the size of a row is
+leading axes of an array count them: XLA may split a call along these, and decides so
+when it compiles (`split_by_rows`). Within a row it cannot, because the size of a row is
 fixed when the program is traced. Where the type of an array says how it is split (axes
 of a mesh that are `AxisType.Explicit`), each device takes its block for an array of
 its own (`on_each_device`).
@@ -88,31 +88,34 @@ def _names(axes: Any) -> tuple[Any, ...]:
 
 
 def split_by_rows(
-    call: Callable[..., Any], operands: Sequence[Any], num_row_operands: int
+    call: Callable[..., Any],
+    operands: Sequence[Any],
+    num_row_operands: int,
+    *,
+    row_axes: int = 1,
 ) -> Any:
     """`call(*operands)`, on each device with the rows that it has.
 
     The first `num_row_operands` operands and all results are split along their first
-    axis alike, and along no other; the operands behind them are only waited for and
-    stay as they are split. `call` is traced once with local shapes, where there are
-    devices to split over.
+    `row_axes` axes alike, and along no other; the operands behind them are only waited
+    for and stay as they are split. `call` is traced once with local shapes, where there
+    are devices to split over.
     """
-    return _partitioned(call, operands, num_row_operands, keeps_axes=False)
+    return _partitioned(call, operands, num_row_operands, row_axes)
 
 
 def split_like_operand(call: Callable[..., Any], operands: Sequence[Any]) -> Any:
     """`call(*operands)`, whose result is split in all axes like the first operand."""
-    return _partitioned(call, operands, 1, keeps_axes=True)
+    return _partitioned(call, operands, 1, operands[0].ndim)
 
 
 def _partitioned(
-    call: Callable[..., Any], operands: Sequence[Any], count: int, *, keeps_axes: bool
+    call: Callable[..., Any], operands: Sequence[Any], count: int, row_axes: int
 ) -> Any:
     def partition(mesh, arg_shapes, result_shapes):
-        rows = _spec(arg_shapes[0])
-        kept = rows if keeps_axes else rows[:1]
+        rows = PartitionSpec(*_spec(arg_shapes[0])[:row_axes])
         shardings = [
-            NamedSharding(mesh, PartitionSpec(*(kept if i < count else _spec(arg))))
+            NamedSharding(mesh, rows if i < count else PartitionSpec(*_spec(arg)))
             for i, arg in enumerate(arg_shapes)
         ]
         result = jax.tree.map(lambda _: shardings[0], result_shapes)
@@ -122,7 +125,7 @@ def _partitioned(
     partitioned = compat.custom_partitioning(call)
     partitioned.def_partition(
         partition=partition,
-        sharding_rule=_rule(operands, jax.tree.leaves(shaped), count, keeps_axes),
+        sharding_rule=_rule(operands, jax.tree.leaves(shaped), count, row_axes),
     )
     return partitioned(*operands)
 
@@ -133,23 +136,19 @@ def _spec(arg: Any) -> tuple[Any, ...]:
 
 
 def _rule(
-    operands: Sequence[Any], results: Sequence[Any], count: int, keeps_axes: bool
+    operands: Sequence[Any], results: Sequence[Any], count: int, row_axes: int
 ) -> str:
     """The Shardy rule: which axes belong together, by name.
 
-    `r` counts rows. Axes behind it have a name of their own each, so nothing is said of
-    them, except where the result keeps those of the first operand.
+    `r0`, `r1` ... count rows. Axes behind them have a name of their own each, so
+    nothing is said of them.
     """
 
     def names(prefix: str, array: Any, has_rows: bool) -> str:
-        axes = [f"{prefix}{axis}" for axis in range(len(array.shape))]
-        if has_rows and not keeps_axes:
-            axes[:1] = ["r"] * len(axes[:1])
-        return " ".join(axes)
+        rows = row_axes if has_rows else 0
+        axes = range(len(array.shape))
+        return " ".join(f"r{i}" if i < rows else f"{prefix}{i}" for i in axes)
 
-    left = [
-        names("x" if i == 0 else f"a{i}_", x, i < count) for i, x in enumerate(operands)
-    ]
-    prefix = "x" if keeps_axes else "y"
-    right = [names(f"{prefix}{i or ''}", x, True) for i, x in enumerate(results)]
+    left = [names(f"x{i}_", x, i < count) for i, x in enumerate(operands)]
+    right = [names(f"y{i}_", x, True) for i, x in enumerate(results)]
     return f"{', '.join(left)} -> {', '.join(right)}"

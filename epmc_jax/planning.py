@@ -14,7 +14,7 @@ from epmc_jax.codecs import Raw
 from epmc_jax.machines import Machine
 from epmc_jax.passes.hiding import Hiding, hiding
 from epmc_jax.passes.regions import PlannedRegion
-from epmc_jax.passes.selection import Stored
+from epmc_jax.passes.stored import Stored
 from epmc_jax.policy import Policy, check_policy
 from epmc_jax.transform import (
     compress_function,

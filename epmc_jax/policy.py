@@ -127,6 +127,11 @@ class Policy:
     before their use; without it XLA computes them inside their consumers, which
     costs no array. Elsewhere both change nothing.
 
+    `ways`: in how many parts XLA may split arrays along an axis behind the first, over
+    axes of a mesh that are `AxisType.Auto` (4 for 4-way tensor parallelism). Arrays are
+    then encoded in shorter rows, where they are. What a `with_sharding_constraint` in
+    the function says need not be said here; `AxisType.Explicit` axes never.
+
     Raises: `ValueError`, `TypeError` for values that are none of these.
     """
 
@@ -136,6 +141,7 @@ class Policy:
     seed: int
     lag: int
     prefetch: bool
+    ways: int
 
     def __init__(
         self,
@@ -145,6 +151,7 @@ class Policy:
         seed: int = 0,
         lag: int = 1,
         prefetch: bool = False,
+        ways: int = 1,
     ):
         for rule in rules:
             if not isinstance(rule, Rule):
@@ -171,12 +178,18 @@ class Policy:
                 "prefetch=True needs a lag of at least 1, got 0: decodes start lag "
                 "layers before their use."
             )
+        if ways < 1:
+            raise ValueError(
+                f"ways must be at least 1, got {ways}: 1 is for arrays that are split "
+                "along their first axis alone."
+            )
         object.__setattr__(self, "rules", tuple(rules))
         object.__setattr__(self, "recompute", recompute)
         object.__setattr__(self, "min_bytes", min_bytes)
         object.__setattr__(self, "seed", seed)
         object.__setattr__(self, "lag", lag)
         object.__setattr__(self, "prefetch", prefetch)
+        object.__setattr__(self, "ways", ways)
 
     def codec_for(self, residual: Residual) -> AbstractCodec:
         """The codec that the first matching rule gives; `Raw()` if none does."""

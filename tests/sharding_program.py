@@ -35,9 +35,9 @@ COLLECTIVES = (
 BATCH, TIME, WIDTH, HEADS, HIDDEN = 64, 16, 32, 4, 256
 
 
-def compress(fun, policy):
+def compress(fun, policy, ways=1):
     rules = getattr(policies, policy)().rules
-    return epmc_jax.compress(fun, policy=Policy(*rules, min_bytes=0))
+    return epmc_jax.compress(fun, policy=Policy(*rules, min_bytes=0, ways=ways))
 
 
 def normal(seed, *shape):
@@ -61,10 +61,11 @@ def measure(fun, *args, differentiate=jax.grad):
     return moved(compiled), temp, jax.device_get(compiled(*args))
 
 
-def compare(fun, policy, *args, inside=lambda fun: fun, **options):
+def compare(fun, policy, *args, inside=lambda fun: fun, ways=1, **options):
     """`fun` plain and compressed; `inside`: what is put around both."""
     plain, plain_temp, expected = measure(inside(fun), *args, **options)
-    counts, temp, gradient = measure(inside(compress(fun, policy)), *args, **options)
+    compressed = inside(compress(fun, policy, ways))
+    counts, temp, gradient = measure(compressed, *args, **options)
     return {
         "moved": {"added": counts - plain, "missing": plain - counts},
         "temp": temp / plain_temp,
@@ -101,7 +102,7 @@ def block(p, x, reduce_sum):
     h = normalized(x)
     q, k, v = (jnp.einsum("btd,dhk->bthk", h, p[name]) for name in "qkv")
     scores = jnp.einsum("bthk,bshk->bhts", q, k)
-    causal = jnp.tril(jnp.ones((TIME, TIME), bool))
+    causal = jnp.tril(jnp.ones(scores.shape[-2:], bool))
     attention = jax.nn.softmax(jnp.where(causal, scores, -1e9))
     mixed = jnp.einsum("bhts,bshk->bthk", attention, v)
     x = x + reduce_sum("bthk,hkd->btd", mixed, p["o"])
@@ -117,15 +118,15 @@ def transformer(reduce_sum):
     return loss
 
 
-def parameters(num_layers=2):
-    per_head = (num_layers, WIDTH, HEADS, WIDTH // HEADS)
+def parameters(num_layers=2, width=WIDTH):
+    per_head = (num_layers, width, HEADS, width // HEADS)
     return {
         "q": normal(0, *per_head),
         "k": normal(1, *per_head),
         "v": normal(2, *per_head),
-        "o": normal(3, num_layers, HEADS, WIDTH // HEADS, WIDTH),
-        "up": normal(4, num_layers, WIDTH, HIDDEN),
-        "down": normal(5, num_layers, HIDDEN, WIDTH),
+        "o": normal(3, num_layers, HEADS, width // HEADS, width),
+        "up": normal(4, num_layers, width, HIDDEN),
+        "down": normal(5, num_layers, HIDDEN, width),
     }
 
 
@@ -206,6 +207,19 @@ def tensor_parallel(policy):
     return compare(loss, policy, put(mesh, parameters(), TENSOR_PARALLEL), x)
 
 
+def split_by_xla(policy, stream, *, ways=1):
+    """The same blocks, split by XLA: heads and hidden features like the parameters,
+    between them as `stream` says."""
+    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    by_stream = NamedSharding(mesh, stream)
+    keep = lambda x: lax.with_sharding_constraint(x, by_stream)  # noqa: E731
+    loss = transformer(lambda *args: keep(jnp.einsum(*args)))
+    x = put(mesh, normal(9, 8, 256, 256), stream)
+    params = put(mesh, parameters(width=256), TENSOR_PARALLEL)
+    options = {"ways": ways, "differentiate": jax.value_and_grad}
+    return compare(loss, policy, params, x, **options)
+
+
 def pooled_channels(policy):
     mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
 
@@ -260,6 +274,8 @@ CASES = {
     "an_eighth": an_eighth,
     "fully_sharded": fully_sharded,
     "tensor_parallel": tensor_parallel,
+    "features_by_xla": lambda p: split_by_xla(p, P("data"), ways=4),
+    "positions_by_xla": lambda p: split_by_xla(p, P("data", "model")),
     "pooled_channels": pooled_channels,
     "shard_map": lambda p: mapped(p, compressed_inside=False, check_vma=True),
     "unchecked": lambda p: mapped(p, compressed_inside=False, check_vma=False),

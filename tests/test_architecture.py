@@ -35,6 +35,8 @@ PASSES = (
     {"program"},
     {"exactness", "ranges", "cut", "masks"},
     {"chains", "rewrites", "description"},
+    {"stored"},
+    {"notes"},
     {"selection"},
     {"blocks", "costs", "pins"},
     {"hiding"},

@@ -40,8 +40,8 @@ def stale_library():
     )
 
 
-def pool(*, window=(1, 2), strides=(1, 2), padding=((0, 0), (0, 0))):
-    return codecs.PoolIndex(window=window, strides=strides, padding=padding)
+def pool(*, window=(1, 2), strides=(1, 2), padding=((0, 0), (0, 0)), ways=1):
+    return codecs.PoolIndex(window=window, strides=strides, padding=padding, ways=ways)
 
 
 CUT_OFF = """HloModule jit_f, is_scheduled=true
@@ -72,6 +72,7 @@ POLICY = [
     (lambda: Policy(lag=-1), ValueError, "got -1", "at least 0", "1 beside the next"),
     (lambda: Policy(lag=0, prefetch=True), ValueError, "got 0", "at least 1",
      "start lag layers before"),
+    (lambda: Policy(ways=0), ValueError, "got 0", "at least 1", "1 is for arrays"),
     (lambda: Rule(codec="int8"), TypeError, "'int8'", "must be a codec",
      "GroupQuant(bit_width=8)"),
     (lambda: Rule(codec=codecs.Raw(), kind="masks"), ValueError, "'masks'",
@@ -108,6 +109,9 @@ CODECS = [
      '"nearest" or "stochastic"'),
     (lambda: codecs.SparseFixedRate(seed=-1), ValueError, "got -1", "2**32 - 1",
      "from 0"),
+    (lambda: codecs.BitMask(ways=-1), ValueError, "got -1", "at least 1",
+     "1 is for arrays"),
+    (lambda: pool(ways=2), ValueError, "got 2", "must be 1", "leave it out"),
     (lambda: pool(window=(1,)), ValueError, "got (1,)", "one entry per axis",
      "Axes without pooling have window 1"),
     (lambda: pool().encode(X[None]), ValueError, "(1, 64, 64)", "pools 2 axes",

@@ -85,9 +85,14 @@ def test_the_picture_is_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "is_gathered"), [(("data", None), False), (("data", "model"), True)]
+    ("names", "width", "is_gathered"),
+    [
+        (("data", None), 64, False),
+        (("data", "model"), 64, True),
+        (("data", "model"), 128, False),
+    ],
 )
-def test_what_is_gathered_is_noted(names, is_gathered):
+def test_what_is_gathered_is_noted(names, width, is_gathered):
     axes = ("data", "model")
     mesh = jax.sharding.AbstractMesh((2, 2), axes, axis_types=(AxisType.Auto,) * 2)
     split = NamedSharding(mesh, PartitionSpec(*names))
@@ -95,7 +100,8 @@ def test_what_is_gathered_is_noted(names, is_gathered):
     def loss(x):
         return jnp.sum(jnp.sin(jax.lax.with_sharding_constraint(x * x, split)))
 
-    text = str(epmc_jax.plan(loss, jax.ShapeDtypeStruct((64, 64), jnp.float32)))
+    x = jax.ShapeDtypeStruct((64, width), jnp.float32)
+    text = str(epmc_jax.plan(loss, x))
     assert ("gathered before" in text) == is_gathered
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from epmc_jax import _kernels
-from epmc_jax._codec import merged_shape
+from epmc_jax._coding import decode_rows, with_rows
 from epmc_jax._partitioning import split_by_rows
 from epmc_jax._primitives import (
     has_derivative,
@@ -24,17 +25,21 @@ _NATIVE_ITEMSIZES = (2, 4)
 def relu_gradient(rows: jax.Array, ct: jax.Array) -> jax.Array:
     """`ct` where the mask encoded in `rows` is set, 0 elsewhere.
 
-    `rows`: of `BitMask().encode(mask)`, with a mask of the shape of `ct`. One pass over
-    memory: no array of booleans is made, and the result takes the memory of `ct`
+    `rows`: of `BitMask(...).encode(mask)`, with a mask of the shape of `ct`. One pass
+    over memory: no array of booleans is made, and the result takes the memory of `ct`
     unless that is read again. Linear in `ct`.
     """
-    return relu_gradient_p.bind(rows, ct)
+    if rows.ndim == 2:
+        return relu_gradient_p.bind(rows, ct)
+    row_elements = ct.size // max(1, math.prod(rows.shape[:-1]))
+    short = ct.reshape(*rows.shape[:-1], row_elements)
+    return relu_gradient_p.bind(rows, short).reshape(ct.shape)
 
 
 def _reference(rows: Any, ct: Any) -> Any:
     if ct.size == 0:
         return ct
-    mask = BitMask().decode_reference(rows, ct.shape, jnp.bool_)
+    mask = decode_rows(BitMask(), rows, ct.shape, jnp.bool_)
     return jnp.where(mask, ct, jnp.zeros((), ct.dtype))
 
 
@@ -50,7 +55,9 @@ def _on_cpu(rows: Any, ct: Any) -> Any:
             "epmc_relu_gradient", result, operands, {}, aliases=aliases
         )
 
-    return split_by_rows(call, (rows, ct), 2) if ct.ndim >= 2 else call(rows, ct)
+    if ct.ndim < 2:
+        return call(rows, ct)
+    return split_by_rows(call, (rows, ct), 2, row_axes=rows.ndim - 1)
 
 
 def _batch(operands: Any, axes: Any) -> Any:
@@ -61,11 +68,7 @@ def _batch(operands: Any, axes: Any) -> Any:
         jnp.broadcast_to(x, (mapped, *x.shape)) if a is None else move_to_front(x, a)
         for x, a in zip(operands, axes, strict=True)
     )
-    out = relu_gradient_p.bind(
-        rows.reshape(mapped * rows.shape[1], rows.shape[2]),
-        ct.reshape(merged_shape(ct.shape[1:], mapped)),
-    )
-    return out.reshape(ct.shape), 0
+    return relu_gradient_p.bind(rows, with_rows(ct)).reshape(ct.shape), 0
 
 
 def _jvp(primals: Any, tangents: Any) -> Any:

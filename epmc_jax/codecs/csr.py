@@ -41,6 +41,7 @@ class Csr(AbstractCodec):
     capacity: float
 
     def __post_init__(self):
+        super().__post_init__()
         if not 0 < self.capacity <= 1:
             raise ValueError(
                 f"capacity must be above 0 and at most 1, got {self.capacity}: it is "

@@ -73,6 +73,7 @@ class GroupQuant(AbstractCodec):
     seed: int = 0
 
     def __post_init__(self):
+        super().__post_init__()
         if self.bit_width not in _BIT_WIDTHS:
             raise ValueError(
                 f"bit_width must be 1, 2, 3, 4 or 8, got {self.bit_width}: other codes "

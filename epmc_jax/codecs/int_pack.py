@@ -47,6 +47,7 @@ class IntPack(AbstractCodec):
     num_values: int
 
     def __post_init__(self):
+        super().__post_init__()
         if not 1 <= self.num_values <= _MAX_VALUES:
             raise ValueError(
                 f"num_values must be from 1 to 2**32, got {self.num_values}: it is the "

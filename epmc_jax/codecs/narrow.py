@@ -104,6 +104,7 @@ class Narrow(AbstractCodec):
     group_size: int = 256
 
     def __post_init__(self):
+        super().__post_init__()
         if self.dtype not in _MANTISSA_BITS:
             raise ValueError(
                 f"dtype must be one of {', '.join(_MANTISSA_BITS)}, got "

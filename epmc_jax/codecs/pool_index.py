@@ -45,12 +45,18 @@ class PoolIndex(AbstractCodec):
     padding: tuple[tuple[int, int], ...]
 
     def __post_init__(self):
+        super().__post_init__()
         sizes = {len(self.window), len(self.strides), len(self.padding)}
         if len(sizes) != 1 or min((*self.window, *self.strides), default=1) < 1:
             raise ValueError(
                 "window, strides and padding must have one entry per axis, the first "
                 f"two positive; got {self.window}, {self.strides}, {self.padding}. "
                 "Axes without pooling have window 1, stride 1 and padding (0, 0)."
+            )
+        if self.ways > 1:
+            raise ValueError(
+                f"ways must be 1 for PoolIndex, got {self.ways}: leave it out, the "
+                "rows of a max-pool are those of its first axis."
             )
 
     @property

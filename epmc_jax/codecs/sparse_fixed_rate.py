@@ -96,6 +96,7 @@ class SparseFixedRate(AbstractCodec):
     seed: int = 0
 
     def __post_init__(self):
+        super().__post_init__()
         if self.group_size not in _GROUP_SIZES:
             raise ValueError(
                 f"group_size must be one of {_GROUP_SIZES}, got {self.group_size}: "
@@ -181,7 +182,8 @@ class SparseFixedRate(AbstractCodec):
         return join_parts([words, *scales, values])
 
     def mask_codec(self, dtype: Any) -> AbstractCodec:
-        return SparseMask(encoded=self, value_bits=8 * jnp.dtype(dtype).itemsize)
+        value_bits = 8 * jnp.dtype(dtype).itemsize
+        return SparseMask(encoded=self, value_bits=value_bits, ways=self.ways)
 
     def decode_reference(
         self, rows: jax.Array, shape: tuple[int, ...], dtype: Any

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from epmc_jax.passes.exactness import is_cheap, is_reduction, may_communicate
 from epmc_jax.passes.program import Op, Value, is_float, live_ops
-from epmc_jax.passes.selection import Selection
+from epmc_jax.passes.stored import Selection
 
 # Of the largest array that is stored: below that, no tie is worth its while.
 _LARGE_SHARE = 1 / 4

@@ -21,7 +21,7 @@ from epmc_jax._partitioning import typed_sharding
 from epmc_jax.codecs import Raw
 from epmc_jax.passes.exactness import ELEMENTWISE, is_reduction
 from epmc_jax.passes.program import Constant, Op, Value, live_ops, producers
-from epmc_jax.passes.selection import Selection
+from epmc_jax.passes.stored import Selection
 
 # How many times larger than any other array that is stored: else it is not the peak.
 _LARGER = 2
@@ -91,7 +91,7 @@ def encoded_in_blocks(selection: Selection) -> dict[Value, Chain]:
         return {}
     if value is not largest.value or value in selection.masks.values():
         return {}
-    if not largest.codec.has_rows(value.shape):
+    if not largest.codec.has_rows(value.shape) or largest.codec.ways > 1:
         return {}
     ops = live_ops(program.forward, [*program.outputs, *(s.source for s in by_size)])
     if not all(is_reduction(op) for op in ops if value in op.values):

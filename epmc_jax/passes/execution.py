@@ -32,7 +32,7 @@ from epmc_jax.passes.blocks import encoded_in_blocks
 from epmc_jax.passes.exactness import is_cheap, is_reduction, takes_long
 from epmc_jax.passes.pins import pins_of
 from epmc_jax.passes.program import Constant, Op, Value, is_float, live_ops
-from epmc_jax.passes.selection import Selection, Stored
+from epmc_jax.passes.stored import Selection, Stored
 
 # A decoded array serves one layer; the next one decodes the bytes again. Kept over the
 # matmul or convolution between them it would add an array to the peak: 24 gelu layers

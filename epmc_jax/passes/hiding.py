@@ -17,7 +17,7 @@ from epmc_jax.passes.costs import encode_cost, op_cost
 from epmc_jax.passes.description import site
 from epmc_jax.passes.exactness import takes_long
 from epmc_jax.passes.program import Value, live_ops
-from epmc_jax.passes.selection import Selection, Stored
+from epmc_jax.passes.stored import Selection, Stored
 
 
 @dataclasses.dataclass(frozen=True)

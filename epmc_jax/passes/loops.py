@@ -21,7 +21,7 @@ from jax.ad_checkpoint import checkpoint_name
 from epmc_jax import _jax_compat as compat
 from epmc_jax.passes import execution
 from epmc_jax.passes.program import NestedOrigin, NestedResidual, NestedResiduals
-from epmc_jax.passes.selection import Selection, Stored
+from epmc_jax.passes.stored import Selection, Stored
 
 Plan = Callable[..., Any]
 """`plan(jaxpr, wrt=..., encoded=...)` gives a region with its `selection`."""

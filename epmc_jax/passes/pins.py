@@ -16,7 +16,7 @@ import dataclasses
 
 from epmc_jax.codecs import Raw
 from epmc_jax.passes.program import Value, is_float, live_ops
-from epmc_jax.passes.selection import Selection
+from epmc_jax.passes.stored import Selection
 
 # A small array is pinned in each layer anew, so that what is made of it (a mean,
 # broadcast to the size of its layer) is not shared between layers either: ResNet-50,

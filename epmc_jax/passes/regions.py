@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from epmc_jax.passes import (
     program,
     rewrites,
     selection,
+    stored,
 )
 from epmc_jax.policy import Policy
 
@@ -30,7 +32,7 @@ from epmc_jax.policy import Policy
 class PlannedRegion:
     """A planned function: its selection, and the bytes JAX alone would keep."""
 
-    selection: selection.Selection
+    selection: stored.Selection
     plain_bytes: int
 
     @property
@@ -40,29 +42,35 @@ class PlannedRegion:
         These are sums of sizes. Arguments that the plan stores are counted on both
         sides: without it they would live until the backward pass has read them.
         """
-        stored = self.selection.stored
+        kept = self.selection.stored
         arguments = set(self.selection.program.arguments)
-        inputs = sum(s.dense_bytes for s in stored if s.value in arguments)
-        return sum(s.encoded_bytes for s in stored) < self.plain_bytes + inputs
+        inputs = sum(s.dense_bytes for s in kept if s.value in arguments)
+        return sum(s.encoded_bytes for s in kept) < self.plain_bytes + inputs
 
 
 def plan_region(
-    jaxpr: Any, policy: Policy, wrt: Sequence[int], encoded: Sequence[bool]
+    jaxpr: Any,
+    policy: Policy,
+    wrt: Sequence[int],
+    encoded: Sequence[bool],
+    ways: int = 1,
 ) -> PlannedRegion:
     """Traces and plans `jaxpr`, differentiated with respect to the arguments `wrt`.
 
     Arguments are counted with the constants of `jaxpr` first; `encoded` says of each
-    whether it is encoded where the backward pass needs it.
+    whether it is encoded where the backward pass needs it. `ways`: what is known of
+    splits from around `jaxpr`, for what `policy.ways` is.
     """
     nested = program.NestedResiduals()
-    plan = functools.partial(plan_region, policy=policy)
+    ways = math.lcm(ways, policy.ways, compat.ways_of_constraints(jaxpr))
+    plan = functools.partial(plan_region, policy=policy, ways=ways)
     evaluator = control_flow.Evaluator(plan, nested)
     traced = program.trace(jaxpr, wrt, lambda j, arrays: evaluator(j, arrays, encoded))
     traced = dataclasses.replace(traced, nested=nested)
     joint = rewrites.rewrite(traced, description.pool_codec(policy))
     to_encode = {v for v, e in zip(joint.arguments, encoded, strict=True) if e}
     return PlannedRegion(
-        selection=selection.select(joint, policy, to_encode),
+        selection=selection.select(joint, policy, to_encode, ways),
         plain_bytes=program.residual_bytes(traced),
     )
 
@@ -75,7 +83,7 @@ class _Planned:
     `selection`: None where the function runs as written.
     """
 
-    selection: selection.Selection | None
+    selection: stored.Selection | None
     wrt: tuple[int, ...]
     num_arguments: int
 

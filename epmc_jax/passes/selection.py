@@ -3,96 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import zlib
 from collections.abc import Collection, Iterable, Sequence
 
 from epmc_jax import _jax_compat as compat
 from epmc_jax._codec import AbstractCodec
-from epmc_jax._partitioning import block_shape, num_blocks, typed_sharding
+from epmc_jax._partitioning import typed_sharding
 from epmc_jax.codecs import BitMask, Raw
 from epmc_jax.passes import exactness
 from epmc_jax.passes.chains import ends_of_chains
 from epmc_jax.passes.cut import minimum_cut
 from epmc_jax.passes.description import Describer
 from epmc_jax.passes.masks import masked_array, masks_told_by
+from epmc_jax.passes.notes import NOT_ENTERED, notes
 from epmc_jax.passes.program import (
-    NestedResidual,
     Op,
     Program,
     Value,
     is_discrete,
     is_float,
-    itemsize,
     producers,
 )
+from epmc_jax.passes.stored import Selection, Stored, encoded_nbytes
 from epmc_jax.policy import Policy, Residual
 
-# What the pass does not look into, and what its users call it.
-_NOT_ENTERED = {
-    "scan": "lax.scan",
-    "while": "lax.while_loop",
-    "cond": "lax.cond",
-    "shard_map": "jax.shard_map",
-    "checkpoint": "jax.checkpoint",
-    "remat2": "jax.checkpoint",
-    "custom_vjp_call": "jax.custom_vjp",
-    "pallas_call": "pallas_call",
-}
 # One more stored array costs a launch and an entry in the schedule, whatever its size.
 _BYTES_PER_RESIDUAL = 64
 # Of two arrays with equal encoded size the one with fewer dense bytes is decoded
 # faster: bf16 before its f32 copy.
 _DENSE_SHARE = 1 / 1024
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Stored:
-    """One value that is kept for the backward pass.
-
-    `source` is what the encoder reads: `value` itself or, for `y > 0`, the array `y`.
-    """
-
-    value: Value
-    source: Value
-    codec: AbstractCodec
-    residual: Residual
-    reason: str
-    nested: NestedResidual | None = None
-
-    @property
-    def dense_bytes(self) -> int:
-        """Bytes of the array that JAX keeps for the same purpose."""
-        if self.nested is not None:
-            return self.nested.dense_bytes
-        return math.prod(self.residual.shape) * itemsize(self.residual.dtype)
-
-    @property
-    def encoded_bytes(self) -> int:
-        """Bytes that are kept."""
-        if self.nested is not None:
-            return self.nested.encoded_bytes
-        if isinstance(self.codec, Raw):
-            return self.value.nbytes
-        return _encoded_nbytes(self.codec, self.source)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Selection:
-    """The stored values, and the operations that recompute all else from them.
-
-    `masks`: `{mask: y}`, masks `y > 0` that the encoded bytes of `y` tell. `lag`,
-    `prefetch`: of the policy.
-    """
-
-    program: Program
-    stored: list[Stored]
-    kept_arguments: list[Value]
-    recompute: dict[Value, Op]
-    masks: dict[Value, Value]
-    notes: list[str]
-    lag: int = 0
-    prefetch: bool = False
 
 
 _ORDERS = frozenset({"reshape", "squeeze", "transpose"})
@@ -101,8 +40,15 @@ _ORDERS = frozenset({"reshape", "squeeze", "transpose"})
 class _Selector:
     """The graph from the arguments to what the backward pass reads."""
 
-    def __init__(self, program: Program, policy: Policy, encoded_arguments: set[Value]):
+    def __init__(
+        self,
+        program: Program,
+        policy: Policy,
+        encoded_arguments: set[Value],
+        ways: int,
+    ):
         self.program = program
+        self.ways = ways
         self.policy = policy
         self.encoded_arguments = encoded_arguments
         self.made_by = producers(program.forward)
@@ -165,7 +111,9 @@ class _Selector:
         codec = self.policy.codec_for(residual)
         if isinstance(codec, Raw):
             return codec, residual, "no rule encodes it"
-        if _encoded_nbytes(codec, value) >= value.nbytes:
+        if self.ways > codec.ways and typed_sharding(value.aval) is None:
+            codec = dataclasses.replace(codec, ways=self.ways)
+        if encoded_nbytes(codec, value) >= value.nbytes:
             return Raw(), residual, f"{type(codec).__name__} would not make it smaller"
         if not codec.exact and value in self.must_be_exact:
             return Raw(), residual, f"read exactly by {self._exact_reader(value)}"
@@ -180,13 +128,13 @@ class _Selector:
     def _exact_reader(self, value: Value) -> str:
         reads = (op for op in self.program.backward if value in op.values)
         name = next(op.name for op in reads if not exactness.is_continuous(op))
-        return _NOT_ENTERED.get(name, name)
+        return NOT_ENTERED.get(name, name)
 
     def cost(self, value: Value) -> float:
         codec, _, _ = self.codec(value)
         nbytes = value.nbytes
         if not isinstance(codec, Raw):
-            nbytes = _encoded_nbytes(codec, value)
+            nbytes = encoded_nbytes(codec, value)
         return nbytes + _BYTES_PER_RESIDUAL + value.nbytes * _DENSE_SHARE
 
     def tells_mask(self, value: Value) -> bool:
@@ -196,18 +144,14 @@ class _Selector:
         return self.codec(value)[0].mask_codec(value.dtype) is not None
 
 
-def _encoded_nbytes(codec: AbstractCodec, value: Value) -> int:
-    """Bytes on all devices together: each encodes its block as an array of its own."""
-    split = typed_sharding(value.aval)
-    block = block_shape(split, value.shape)
-    return num_blocks(split) * codec.encoded_nbytes(block, value.dtype)
-
-
 def select(
-    program: Program, policy: Policy, encoded_arguments: set[Value]
+    program: Program, policy: Policy, encoded_arguments: set[Value], ways: int = 1
 ) -> Selection:
-    """Chooses the stored set for `program`, rewritten by the rules before."""
-    selector = _Selector(program, policy, encoded_arguments)
+    """Chooses the stored set for `program`, rewritten by the rules before.
+
+    `ways`: in how many parts XLA may split an array along an axis behind the first.
+    """
+    selector = _Selector(program, policy, encoded_arguments, ways)
     targets = selector.targets()
     nodes, edges, sources = _graph(selector, targets)
     if callable(policy.recompute):
@@ -340,41 +284,17 @@ def _finish(
         else:
             arguments.add(value)
     order = [*selector.program.arguments, *selector.made_by]
+    stored = [_stored(selector, v) for v in order if v in used]
     return Selection(
         program=selector.program,
-        stored=[_stored(selector, v) for v in order if v in used],
+        stored=stored,
         kept_arguments=[v for v in order if v in arguments],
         recompute={v: op for v, op in recompute.items() if v not in used},
         masks=masks,
-        notes=_notes(selector),
+        notes=notes(selector.program, selector.describer, stored, selector.ways),
         lag=selector.policy.lag,
         prefetch=selector.policy.prefetch,
     )
-
-
-def _notes(selector: _Selector) -> list[str]:
-    """What the pass did not look into: its arrays are stored exactly."""
-    names = {
-        _NOT_ENTERED[op.name]
-        for op in selector.program.backward
-        if op.name in _NOT_ENTERED
-        and not any(selector.describer.nested_of(v) for v in op.values)
-    }
-    notes = [
-        f"{name} is not entered: what its gradient reads is kept exactly"
-        for name in sorted(names)
-    ]
-    if any(compat.splits_later_axis(op.params) for op in _constraints(selector)):
-        notes.append(
-            "AxisType.Auto splits an array along other axes than its first: it is "
-            "gathered before it is encoded. With AxisType.Explicit, or in a shard_map, "
-            "it is encoded where it is"
-        )
-    return notes
-
-
-def _constraints(selector: _Selector) -> list[Op]:
-    return [op for op in selector.program.forward if op.name == "sharding_constraint"]
 
 
 def _stored(selector: _Selector, value: Value) -> Stored:

@@ -23,7 +23,7 @@ from jax.sharding import PartitionSpec
 from epmc_jax import _jax_compat as compat
 from epmc_jax.passes import execution
 from epmc_jax.passes.program import NestedOrigin, NestedResidual, NestedResiduals
-from epmc_jax.passes.selection import Selection, Stored
+from epmc_jax.passes.stored import Selection, Stored
 
 
 @jax.tree_util.register_static

@@ -82,8 +82,8 @@ def test_rows_of_another_element_type(target, library):
 def test_rows_of_another_shape(target, library):
     count, nbytes = target.arrays()[target.rows].shape
     wrong = {
-        (count * nbytes,): "rank of rows is 1, expected 2",
-        (count, 1, nbytes): "rank of rows is 3, expected 2",
+        (count * nbytes,): "rank of rows is 1, expected 2 or more",
+        (count, 2, nbytes): "number of rows is",
         (count + 1, nbytes): f"number of rows is {count + 1}, expected {count}",
         (count, nbytes - 1): f"bytes per row is {nbytes - 1}, expected {nbytes}",
         (count, nbytes + 1): f"bytes per row is {nbytes + 1}, expected {nbytes}",

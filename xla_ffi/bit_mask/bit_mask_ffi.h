@@ -42,7 +42,7 @@ inline ffi::ErrorOr<EncodeCall> CheckEncode(ffi::AnyBuffer x, ffi::ResultBuffer<
     return ffi::Unexpected(
         UnsupportedType(kEncodeTarget, x.element_type(), "bool, f32, bf16 or f16"));
   }
-  const Rows rows = RowsOf(x.dimensions());
+  const Rows rows = RowsOf(x.dimensions(), out->dimensions());
   ffi::Error error =
       CheckRowsBuffer(kEncodeTarget, out->dimensions(), rows, RowNbytes(rows.elements));
   if (error.failure()) return ffi::Unexpected(error);
@@ -52,7 +52,7 @@ inline ffi::ErrorOr<EncodeCall> CheckEncode(ffi::AnyBuffer x, ffi::ResultBuffer<
 
 inline ffi::ErrorOr<DecodeCall> CheckDecode(ffi::Buffer<ffi::U8> encoded,
                                             ffi::ResultBuffer<ffi::PRED> x) {
-  const Rows rows = RowsOf(x->dimensions());
+  const Rows rows = RowsOf(x->dimensions(), encoded.dimensions());
   ffi::Error error =
       CheckRowsBuffer(kDecodeTarget, encoded.dimensions(), rows, RowNbytes(rows.elements));
   if (error.failure()) return ffi::Unexpected(error);

@@ -54,7 +54,7 @@ inline uint32_t NanOf(FloatType type) {
 
 inline ffi::ErrorOr<EncodeCall> CheckEncode(ffi::AnyBuffer x, ffi::ResultBuffer<ffi::U8> out,
                                             double capacity) {
-  const Rows rows = RowsOf(x.dimensions());
+  const Rows rows = RowsOf(x.dimensions(), out->dimensions());
   const ffi::ErrorOr<RowLayout> layout =
       CheckArrays(kEncodeTarget, x.element_type(), rows, out->dimensions(), capacity);
   if (layout.has_error()) return ffi::Unexpected(layout.error());
@@ -63,7 +63,7 @@ inline ffi::ErrorOr<EncodeCall> CheckEncode(ffi::AnyBuffer x, ffi::ResultBuffer<
 
 inline ffi::ErrorOr<DecodeCall> CheckDecode(ffi::Buffer<ffi::U8> encoded,
                                             ffi::Result<ffi::AnyBuffer> x, double capacity) {
-  const Rows rows = RowsOf(x->dimensions());
+  const Rows rows = RowsOf(x->dimensions(), encoded.dimensions());
   const ffi::ErrorOr<RowLayout> layout =
       CheckArrays(kDecodeTarget, x->element_type(), rows, encoded.dimensions(), capacity);
   if (layout.has_error()) return ffi::Unexpected(layout.error());

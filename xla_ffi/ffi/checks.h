@@ -14,16 +14,19 @@ namespace epmc {
 
 namespace ffi = ::xla::ffi;
 
-// An array seen as rows: the leading axis, if there are at least two.
+// An array seen as rows: all axes of the encoded array but its last count them, and count
+// those of the array itself too. Arrays with less axes are one row.
 struct Rows {
   int64_t count;
   int64_t elements;
 };
 
-inline Rows RowsOf(ffi::AnyBuffer::Dimensions dimensions) {
-  const bool has_rows = dimensions.size() >= 2;
-  Rows rows{has_rows ? dimensions[0] : 1, 1};
-  for (size_t i = has_rows ? 1 : 0; i < dimensions.size(); ++i) rows.elements *= dimensions[i];
+inline Rows RowsOf(ffi::AnyBuffer::Dimensions x, ffi::AnyBuffer::Dimensions encoded) {
+  const size_t row_axes = encoded.size() < 2 ? 0 : encoded.size() - 1;
+  Rows rows{1, 1};
+  for (size_t i = 0; i < x.size(); ++i) {
+    (i < row_axes && x.size() > row_axes ? rows.count : rows.elements) *= x[i];
+  }
   return rows;
 }
 
@@ -34,18 +37,20 @@ inline ffi::Error InvalidArgument(const char* target, const char* argument, int6
                         ", expected " + expected + ".");
 }
 
-// `dimensions` must be [rows.count, row_nbytes].
+// `dimensions` must be [..., row_nbytes], with leading axes that count the rows.
 inline ffi::Error CheckRowsBuffer(const char* target, ffi::AnyBuffer::Dimensions dimensions,
                                   const Rows& rows, int64_t row_nbytes) {
-  if (dimensions.size() != 2) {
-    return InvalidArgument(target, "rank of rows", dimensions.size(), "2");
+  if (dimensions.size() < 2) {
+    return InvalidArgument(target, "rank of rows", dimensions.size(), "2 or more");
   }
-  if (dimensions[0] != rows.count) {
-    return InvalidArgument(target, "number of rows", dimensions[0],
-                           std::to_string(rows.count) + ", the leading axis of x");
+  int64_t count = 1;
+  for (size_t i = 0; i + 1 < dimensions.size(); ++i) count *= dimensions[i];
+  if (count != rows.count) {
+    return InvalidArgument(target, "number of rows", count,
+                           std::to_string(rows.count) + ", the leading axes of x");
   }
-  if (dimensions[1] != row_nbytes) {
-    return InvalidArgument(target, "bytes per row", dimensions[1],
+  if (dimensions.back() != row_nbytes) {
+    return InvalidArgument(target, "bytes per row", dimensions.back(),
                            std::to_string(row_nbytes) + " for " +
                                std::to_string(rows.elements) + " elements");
   }

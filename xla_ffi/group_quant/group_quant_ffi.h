@@ -48,7 +48,7 @@ inline ffi::ErrorOr<EncodeCall> CheckEncode(ffi::AnyBuffer x, ffi::ResultBuffer<
   if (seed < 0 || seed > int64_t{UINT32_MAX}) {
     return ffi::Unexpected(InvalidArgument(kEncodeTarget, "seed", seed, "0 to 2^32 - 1"));
   }
-  const Rows rows = RowsOf(x.dimensions());
+  const Rows rows = RowsOf(x.dimensions(), out->dimensions());
   ffi::Error error = CheckArrays(kEncodeTarget, x.element_type(), rows, out->dimensions(),
                                  bit_width, group_size);
   if (error.failure()) return ffi::Unexpected(error);
@@ -62,7 +62,7 @@ inline ffi::ErrorOr<EncodeCall> CheckEncode(ffi::AnyBuffer x, ffi::ResultBuffer<
 inline ffi::ErrorOr<DecodeCall> CheckDecode(ffi::Buffer<ffi::U8> encoded,
                                             ffi::Result<ffi::AnyBuffer> x, int64_t bit_width,
                                             int64_t group_size) {
-  const Rows rows = RowsOf(x->dimensions());
+  const Rows rows = RowsOf(x->dimensions(), encoded.dimensions());
   ffi::Error error = CheckArrays(kDecodeTarget, x->element_type(), rows, encoded.dimensions(),
                                  bit_width, group_size);
   if (error.failure()) return ffi::Unexpected(error);

@@ -51,7 +51,7 @@ inline ffi::Error CheckArrays(const char* target, ffi::AnyBuffer::Dimensions enc
 
 inline ffi::ErrorOr<EncodeCall> CheckEncode(ffi::AnyBuffer x, ffi::ResultBuffer<ffi::U8> out,
                                             int64_t bit_width) {
-  const Rows rows = RowsOf(x.dimensions());
+  const Rows rows = RowsOf(x.dimensions(), out->dimensions());
   ffi::Error error =
       CheckArrays(kEncodeTarget, out->dimensions(), rows, x.element_type(), bit_width);
   if (error.failure()) return ffi::Unexpected(error);
@@ -63,7 +63,7 @@ inline ffi::ErrorOr<EncodeCall> CheckEncode(ffi::AnyBuffer x, ffi::ResultBuffer<
 inline ffi::ErrorOr<DecodeCall> CheckDecode(ffi::Buffer<ffi::U8> encoded,
                                             ffi::Result<ffi::AnyBuffer> x,
                                             int64_t bit_width) {
-  const Rows rows = RowsOf(x->dimensions());
+  const Rows rows = RowsOf(x->dimensions(), encoded.dimensions());
   ffi::Error error =
       CheckArrays(kDecodeTarget, encoded.dimensions(), rows, x->element_type(), bit_width);
   if (error.failure()) return ffi::Unexpected(error);

@@ -55,7 +55,7 @@ inline ffi::ErrorOr<EncodeCall> CheckEncode(ffi::AnyBuffer x, ffi::ResultBuffer<
                                             int64_t mantissa_bits, int64_t group_size) {
   const ffi::ErrorOr<Format> format = FormatOf(kEncodeTarget, mantissa_bits, group_size);
   if (format.has_error()) return ffi::Unexpected(format.error());
-  const Rows rows = RowsOf(x.dimensions());
+  const Rows rows = RowsOf(x.dimensions(), out->dimensions());
   ffi::Error error =
       CheckArrays(kEncodeTarget, x.element_type(), rows, out->dimensions(), *format);
   if (error.failure()) return ffi::Unexpected(error);
@@ -69,7 +69,7 @@ inline ffi::ErrorOr<DecodeCall> CheckDecode(ffi::Buffer<ffi::U8> encoded,
                                             int64_t mantissa_bits, int64_t group_size) {
   const ffi::ErrorOr<Format> format = FormatOf(kDecodeTarget, mantissa_bits, group_size);
   if (format.has_error()) return ffi::Unexpected(format.error());
-  const Rows rows = RowsOf(x->dimensions());
+  const Rows rows = RowsOf(x->dimensions(), encoded.dimensions());
   ffi::Error error =
       CheckArrays(kDecodeTarget, x->element_type(), rows, encoded.dimensions(), *format);
   if (error.failure()) return ffi::Unexpected(error);

@@ -14,8 +14,8 @@ ffi::Error Run(ffi::ThreadPool pool, ffi::Buffer<ffi::U8> encoded, ffi::AnyBuffe
   if (ct_x->element_type() != ct.element_type() || (element_nbytes != 2 && element_nbytes != 4)) {
     return UnsupportedType(kTarget, ct.element_type(), "one of 2 or 4 bytes, the type of ct_x");
   }
-  const Rows rows = RowsOf(ct.dimensions());
-  const Rows result = RowsOf(ct_x->dimensions());
+  const Rows rows = RowsOf(ct.dimensions(), encoded.dimensions());
+  const Rows result = RowsOf(ct_x->dimensions(), encoded.dimensions());
   if (result.count != rows.count || result.elements != rows.elements) {
     return InvalidArgument(kTarget, "elements of ct_x", ct_x->element_count(),
                            std::to_string(ct.element_count()) + " in the rows of ct");

@@ -56,7 +56,7 @@ inline ffi::ErrorOr<EncodeCall> CheckEncode(ffi::AnyBuffer x, ffi::ResultBuffer<
     return ffi::Unexpected(
         UnsupportedType(kEncodeTarget, x.element_type(), "f32, bf16 or f16"));
   }
-  const Rows rows = RowsOf(x.dimensions());
+  const Rows rows = RowsOf(x.dimensions(), out->dimensions());
   const ffi::ErrorOr<Format> format =
       CheckFormat(kEncodeTarget, rows, out->dimensions(), group_size, payload_nbytes);
   if (format.has_error()) return ffi::Unexpected(format.error());
@@ -77,7 +77,7 @@ inline ffi::ErrorOr<DecodeCall> CheckDecode(ffi::Buffer<ffi::U8> encoded,
     return ffi::Unexpected(
         UnsupportedType(kDecodeTarget, x->element_type(), "f32, bf16 or f16"));
   }
-  const Rows rows = RowsOf(x->dimensions());
+  const Rows rows = RowsOf(x->dimensions(), encoded.dimensions());
   const ffi::ErrorOr<Format> format =
       CheckFormat(kDecodeTarget, rows, encoded.dimensions(), group_size, payload_nbytes);
   if (format.has_error()) return ffi::Unexpected(format.error());
@@ -91,7 +91,7 @@ inline ffi::ErrorOr<MaskCall> CheckMask(ffi::Buffer<ffi::U8> encoded,
   if (value_bits != 16 && value_bits != 32) {
     return ffi::Unexpected(InvalidArgument(kMaskTarget, "value_bits", value_bits, "16 or 32"));
   }
-  const Rows rows = RowsOf(mask->dimensions());
+  const Rows rows = RowsOf(mask->dimensions(), encoded.dimensions());
   const ffi::ErrorOr<Format> format =
       CheckFormat(kMaskTarget, rows, encoded.dimensions(), group_size, payload_nbytes);
   if (format.has_error()) return ffi::Unexpected(format.error());
