@@ -6,7 +6,6 @@ the ties of both kinds, and each platform takes its own.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from jax import lax
 
 from epmc_jax import _kernels
 from epmc_jax._ordering import barrier, pin
-from epmc_jax._primitives import make_pass_through, move_to_front
+from epmc_jax._primitives import make_pass_through
 
 
 def pin_encoded(
@@ -60,29 +59,10 @@ def _on_cuda(x: Any, *rows: Any, targets: Any, lags: bool) -> Any:
     )
 
 
-def _batch(operands: Any, axes: Any, **params: Any) -> Any:
-    # Encoded rows are of a whole batch: with the axes that the call gives them. Other
-    # axes stand between the end of the call and the barrier, and XLA awaits it there.
-    x, *encoded = operands
-    x_axis, *axes = axes
-    for i, axis in enumerate(axes):
-        if axis is not None:
-            encoded[i] = move_to_front(encoded[i], axis)
-            axes[i] = 0
-    merged = [
-        rows if axis is None else rows.reshape(math.prod(rows.shape[:2]), rows.shape[2])
-        for rows, axis in zip(encoded, axes, strict=True)
-    ]
-    x, *pinned = pin_encoded_p.bind(x, *merged, **params)
-    pinned = [p.reshape(rows.shape) for p, rows in zip(pinned, encoded, strict=True)]
-    return [x, *pinned], [x_axis, *axes]
-
-
 pin_encoded_p = make_pass_through(
     "epmc_pin_encoded",
     reference=_elsewhere,
     on_cpu=_elsewhere,
     on_cuda=_on_cuda,
-    batch=_batch,
     static_argnames=("targets", "lags"),
 )

@@ -74,14 +74,9 @@ def _elsewhere(x: Any, *deps: Any, is_call: bool, has_barrier: bool) -> Any:
     return lax.optimization_barrier((x, *deps)) if has_barrier and deps else (x, *deps)
 
 
-def _batch(operands: Any, axes: Any, **params: Any) -> Any:
-    return pin_p.bind(*operands, **params), axes
-
-
 pin_p = make_pass_through(
     "epmc_pin",
     reference=_elsewhere,
     on_cpu=_on_cpu,
-    batch=_batch,
     static_argnames=("is_call", "has_barrier"),
 )

@@ -50,7 +50,8 @@ def make_primitive(
 def make_pass_through(name: str, **options: Any) -> Primitive:
     """A primitive whose results are its operands, for the order that it stands for.
 
-    Derivatives pass through. `options`: as for `make_primitive`.
+    Derivatives pass through, and mapped axes: an asynchronous call is awaited before
+    anything that gives its result other axes. `options`: as for `make_primitive`.
     """
     primitive = make_primitive(
         name,
@@ -58,6 +59,10 @@ def make_pass_through(name: str, **options: Any) -> Primitive:
         jvp=lambda primals, tangents, **params: (
             primitive.bind(*primals, **params),
             tangents,
+        ),
+        batch=lambda operands, axes, **params: (
+            primitive.bind(*operands, **params),
+            axes,
         ),
         multiple_results=True,
         **options,
