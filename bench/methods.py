@@ -1,6 +1,7 @@
 """The ways to run one training step that the benchmarks compare."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -106,6 +107,9 @@ JNP_4_BITS = compressed(
     "4 bits in jnp", with_floats(epmc_jax.policies.balanced(), JnpGroupQuant)
 )
 UNOPTIMISED = Method("unoptimised", unoptimised.encode_all)
+UNOPTIMISED_JNP = Method(
+    "unoptimised, in jnp", functools.partial(unoptimised.encode_all, has_kernels=False)
+)
 
 POLICIES = (EXACT, PRECISE, BALANCED)
 DEMO = (PLAIN, *POLICIES, CHECKPOINT)

@@ -12,7 +12,13 @@ from bench.measure import interleaved_ms, relative_time
 from bench.methods import Method
 from epmc_jax.codecs import GroupQuant
 
-COMPARED = (methods.PLAIN, methods.PRECISE, methods.BALANCED, methods.UNOPTIMISED)
+COMPARED = (
+    methods.PLAIN,
+    methods.PRECISE,
+    methods.BALANCED,
+    methods.UNOPTIMISED,
+    methods.UNOPTIMISED_JNP,
+)
 
 
 class _Advancing:

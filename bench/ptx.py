@@ -21,6 +21,7 @@ from bench.ptx_arithmetic import (
     SHIFTS,
     UNARY,
     dtype_of,
+    flushed,
     multiply_high,
 )
 from bench.ptx_code import UNSIGNED, Instruction, Kernel, PtxError
@@ -171,7 +172,10 @@ class Launch:
             left, right, more = (self._read(x, dtype) for x in operands[1:])
             return left * right + more
         if op in BINARY:
-            return BINARY[op](*(self._read(x, dtype) for x in operands[1:3]))
+            left, right = (self._read(x, dtype) for x in operands[1:3])
+            if "ftz" in name:
+                return flushed(BINARY[op](flushed(left), flushed(right)))
+            return BINARY[op](left, right)
         rearrange = REARRANGE.get((op, name[1]))
         if rearrange is None:
             return None
@@ -276,8 +280,10 @@ class Launch:
             raise PtxError(f"not an address: {place}")
         base, offset = found[1], int(found[2] or 0)
         if name[1] == "param":
-            data = self._parameters[base][offset : offset + dtype.itemsize]
-            return self._write(names[0], np.frombuffer(data, dtype), enabled)
+            data = self._parameters[base][offset:]
+            for k, value in enumerate(np.frombuffer(data, dtype, len(names))):
+                self._write(names[k], value, enabled)
+            return None
         nbytes = dtype.itemsize * len(names)
         space = "shared" if name[1] == "shared" else "global"
         number, start = self._locate(space, base, offset, nbytes, enabled)

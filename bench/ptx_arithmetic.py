@@ -43,6 +43,12 @@ def multiply_high(x: Any, y: Any) -> Any:
     return (x.astype(wide) * y.astype(wide) >> wide(32)).astype(x.dtype)
 
 
+def flushed(x: Any) -> Any:
+    """Floats, those below the smallest normal number as zero of their sign."""
+    is_subnormal = np.abs(x) < np.finfo(x.dtype).tiny
+    return np.where(is_subnormal, np.copysign(x.dtype.type(0), x), x)
+
+
 def _bits_of(x: Any) -> Any:
     """bool[threads, width], the lowest bit first."""
     return np.unpackbits(

@@ -51,7 +51,7 @@ class Cost:
 _KERNEL_INSTRUCTIONS = {
     "epmc_bit_mask_encode": 11,
     "epmc_bit_mask_decode": 3,
-    "epmc_group_quant_encode": 56,
+    "epmc_group_quant_encode": 36,
     "epmc_group_quant_decode": 37,
     "epmc_narrow_encode": 48,
     "epmc_narrow_decode": 42,

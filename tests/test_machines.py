@@ -79,7 +79,7 @@ def test_bytes_of_encodes():
     encodes = [c for i, c in costs_of("mlp") if i.opcode == "call-start"]
     dense, encoded = 2048 * 512 * 4, 2048 * 288
     assert [c.nbytes for c in encodes] == [dense + encoded] * 4
-    assert all(c.instructions == 56 * 2048 * 512 for c in encodes)
+    assert all(c.instructions == 36 * 2048 * 512 for c in encodes)
 
 
 CONVOLUTION = """HloModule m, is_scheduled=true

@@ -1,4 +1,4 @@
-"""The launches of `xla_ffi/group_quant/group_quant_cuda.cu`: a warp has a group."""
+"""The launches of `xla_ffi/group_quant/group_quant_cuda.cu`: lanes have groups."""
 
 import functools
 import struct
@@ -36,8 +36,17 @@ _CODECS = {
 }
 
 
-def _instance(codec: GroupQuant, dtype: str) -> str:
-    """The kernel's template arguments, as far as both kernels have them."""
+def _encoder(codec: GroupQuant, dtype: str) -> tuple[str, int]:
+    """The encoder's template arguments, and how many lanes have a group."""
+    element, lanes = MANGLED[dtype], {128: 8, 256: 16}[codec.group_size]
+    loads = 16 // (16 // jnp.dtype(dtype).itemsize)
+    is_stochastic = int(codec.rounding == "stochastic")
+    numbers = f"Li{codec.bit_width}ELi{loads}ELi{lanes}ELb{is_stochastic}E"
+    return f"INS_{element}E{numbers}", lanes
+
+
+def _decoder(codec: GroupQuant, dtype: str) -> str:
+    """The decoder's template arguments: a warp has a group."""
     element, nbytes = MANGLED[dtype], codec.group_size * jnp.dtype(dtype).itemsize
     if nbytes < 16 * WARP_THREADS:
         element = f"5ShortINS_{element}EE"
@@ -59,10 +68,10 @@ def _encode(codec: GroupQuant, dtype: str) -> Launch:
     x = example(dtype)
     expected = codec.encode_reference(jnp.asarray(x))
     rows = np.zeros(expected.shape, np.uint8)
-    is_stochastic = codec.rounding == "stochastic"
+    template, lanes = _encoder(codec, dtype)
     return Launch(
-        symbol=f"EncodeKernel{_instance(codec, dtype)}Lb{int(is_stochastic)}E",
-        blocks=blocks_of_warps(x.size // codec.group_size),
+        symbol=f"EncodeKernel{template}",
+        blocks=blocks_of_warps(x.size // codec.group_size * lanes // WARP_THREADS),
         arguments=_arguments(codec, (x, rows), codec.seed),
         results=((rows, expected),),
     )
@@ -73,7 +82,7 @@ def _decode(codec: GroupQuant, dtype: str) -> Launch:
     encoded = codec.encode_reference(jnp.asarray(x))
     rows, out = np.array(encoded), np.zeros_like(x)
     return Launch(
-        symbol=f"DecodeKernel{_instance(codec, dtype)}",
+        symbol=f"DecodeKernel{_decoder(codec, dtype)}",
         blocks=blocks_of_warps(x.size // codec.group_size),
         arguments=_arguments(codec, (rows, out)),
         results=((out, codec.decode_reference(encoded, x.shape, x.dtype)),),
@@ -88,17 +97,16 @@ def _cases() -> tuple[Case, ...]:
     )
 
 
-# A multiprocessor's 65536 registers are 1365 threads of 48, or 512 of 128; each has 32,
-# or 128, bytes on their way from memory: 43 KiB, or 64, are enough to hide its latency.
-# The larger are the kernels for groups of 1024.
+# A multiprocessor's 65536 registers are 1365 threads of 48, 819 of 80, or 512 of 128.
+# Each has 32 bytes or more on their way from memory, the larger 64 or more: 43 KiB are
+# enough to hide its latency. The larger are the kernels for groups of 1024.
 _LARGE = "(3F32ELi[12348]ELi8|(4Bf16|3F16)ELi[12348]ELi4)"
 
 KERNELS = Kernels(
     folder="group_quant",
     cases=_cases(),
     budgets=(
-        Budget(f"EncodeKernelINS_{_LARGE}", registers=128, has_wide_loads=True),
-        Budget("EncodeKernelINS_5Short", registers=48, has_wide_loads=False),
+        Budget(f"EncodeKernelINS_{_LARGE}", registers=80, has_wide_loads=True),
         Budget("EncodeKernel", registers=48, has_wide_loads=True),
         # A thread loads the codes of 16 bytes of elements: 4 bytes, or 8.
         Budget(f"DecodeKernelINS_{_LARGE}", registers=128, has_wide_loads=False),

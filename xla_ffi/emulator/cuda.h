@@ -92,6 +92,15 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t nbytes, in
 }
 
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
+  const uint64_t both = uint64_t{high} << 32 | low;
+  unsigned result = 0;
+  for (int i = 0; i < 4; ++i) {
+    const unsigned byte = selector >> 4 * i & 7;
+    result |= static_cast<unsigned>(both >> 8 * byte & 0xff) << 8 * i;
+  }
+  return result;
+}
 
 // Each call site reports its line.
 #define EPMC_LINE int line = __builtin_LINE()

@@ -88,6 +88,12 @@ EPMC_HD float KeyToFloat(int32_t key) {
   return BitsToFloat(static_cast<uint32_t>(key ^ ((key >> 31) & 0x7fffffff)));
 }
 
+// The key of the flushed float. It keeps the order: the least of all keys, flushed, is the
+// least of the flushed ones.
+EPMC_HD int32_t FlushedKey(int32_t key) {
+  return OrderedKey(FlushedBits(FloatBits(KeyToFloat(key))));
+}
+
 // 1 / (2^w - 1), rounded once to float.
 EPMC_HD float InverseLevels(int bit_width) {
   switch (bit_width) {
@@ -139,11 +145,16 @@ EPMC_HD uint32_t GroupKey(uint32_t seed, uint32_t group, GroupScale scale) {
              RotateLeft16(FloatBits(scale.step)));
 }
 
-// `x`: flushed; `dither16`: in 2^-16 of a step. The clamp is needed: (hi - lo) / step may
-// exceed the last code by a rounding, and such a code would spill into its neighbour's bits.
-EPMC_HD uint32_t EncodeOne(float x, float lo, float inv16, int32_t dither16, int32_t levels) {
-  const int32_t code = (static_cast<int32_t>((x - lo) * inv16) + dither16) >> 16;
+// `steps16`, `dither16`: in 2^-16 of a step. The clamp is needed: (hi - lo) / step may exceed
+// the last code by a rounding, and such a code would spill into its neighbour's bits.
+EPMC_HD uint32_t CodeOf(int32_t steps16, int32_t dither16, int32_t levels) {
+  const int32_t code = (steps16 + dither16) >> 16;
   return static_cast<uint32_t>(code < levels ? code : levels);
+}
+
+// `x`: flushed. A difference below 2^-126 counts as 0, so a processor may flush it.
+EPMC_HD uint32_t EncodeOne(float x, float lo, float inv16, int32_t dither16, int32_t levels) {
+  return CodeOf(static_cast<int32_t>((x - lo) * inv16), dither16, levels);
 }
 
 EPMC_HD float DecodeOne(uint32_t code, GroupScale scale) {

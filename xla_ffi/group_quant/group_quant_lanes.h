@@ -1,5 +1,4 @@
-// How the codes of a group lie in the lanes of a warp. Load j of lane l is 16 bytes of
-// elements, from (32 * j + l) * Vector<T>::kElements of the group on.
+// How the elements and the codes of a group lie in the lanes of a warp.
 #ifndef EPMC_GROUP_QUANT_GROUP_QUANT_LANES_H_
 #define EPMC_GROUP_QUANT_GROUP_QUANT_LANES_H_
 
@@ -14,6 +13,30 @@ template <typename T>
 constexpr int kCodeWords = Vector<T>::kElements / 4;  // codes of one load, a byte each
 template <typename T>
 constexpr int kLanesPerBlock = kBlock / Vector<T>::kElements;
+
+// Load j of lane l of the kLanes lanes that have a group.
+template <typename T, int kLanes>
+struct LanePlaces {
+  // Its first element, in the group.
+  static __device__ __forceinline__ int First(int load, int lane) {
+    return (load * kLanes + lane) * Vector<T>::kElements;
+  }
+};
+
+// The least of the keys of the kLanes neighbours that a lane is one of.
+template <int kLanes>
+__device__ __forceinline__ int32_t MinOfLanes(int32_t key) {
+  if constexpr (kLanes == kWarpThreads) {
+    return __reduce_min_sync(kAllLanes, key);
+  } else {
+#pragma unroll
+    for (int d = 1; d < kLanes; d *= 2) {
+      const int32_t other = __shfl_xor_sync(kAllLanes, key, d);
+      key = other < key ? other : key;
+    }
+    return key;
+  }
+}
 
 // --- Fields: 2, 4 or 8 bits of each code ------------------------------------------------
 
@@ -34,7 +57,6 @@ struct LaneFields {
     return block * kBlockBytes + place % kBlockBytes;
   }
   __device__ __forceinline__ int shift() const { return place / kBlockBytes * kFieldBits; }
-  __device__ __forceinline__ bool writes() const { return place < kBlockBytes; }
 };
 
 // kWords words at once: 4 bytes, or 8.
@@ -58,26 +80,36 @@ __device__ __forceinline__ void LoadWords(const uint8_t* from, uint32_t* words) 
   }
 }
 
-// `codes`: those of the lane's load from `element` on, in a group of `count` elements.
-template <typename T, int kBitWidth>
-__device__ __forceinline__ void StoreFields(const uint32_t* codes, int element, int count,
-                                            uint8_t* fields) {
-  constexpr int kFieldBits = FieldBits(kBitWidth);
-  if constexpr (kFieldBits != 0) {
-    using Fields = LaneFields<T, kFieldBits>;
-    constexpr uint32_t kMask = PlaneBits(kBitWidth) ? 0x03030303u : 0xffffffffu;
-    const Fields lane(element);
-    uint32_t words[kCodeWords<T>];
+// `codes`: of each load, in a group of `count` elements. The lanes of a block that share its
+// bytes have the same words then: each stores those of another load, so that one store of a
+// warp fills sectors.
+template <typename T, int kBitWidth, int kLoads, int kLanes>
+__device__ __forceinline__ void StoreFields(const uint32_t (*codes)[kCodeWords<T>], int lane,
+                                            int count, uint8_t* fields) {
+  using Places = LanePlaces<T, kLanes>;
+  using Fields = LaneFields<T, FieldBits(kBitWidth)>;
+  constexpr int kSharers = kLanesPerBlock<T> / Fields::kLanesPerBytes;
+  constexpr uint32_t kMask = PlaneBits(kBitWidth) ? 0x03030303u : 0xffffffffu;
+  const int sharer = Fields(Places::First(0, lane)).place / Fields::kBlockBytes;
 #pragma unroll
-    for (int k = 0; k < kCodeWords<T>; ++k) {
-      words[k] = (codes[k] & kMask) << lane.shift();
+  for (int first = 0; first < kLoads; first += kSharers) {
+    uint32_t own[kCodeWords<T>];
 #pragma unroll
-      for (int d = Fields::kLanesPerBytes; d < kLanesPerBlock<T>; d *= 2) {
-        words[k] |= __shfl_xor_sync(kAllLanes, words[k], d);
+    for (int j = first; j < first + kSharers && j < kLoads; ++j) {
+#pragma unroll
+      for (int k = 0; k < kCodeWords<T>; ++k) {
+        uint32_t word = (codes[j][k] & kMask) << Fields(Places::First(j, lane)).shift();
+#pragma unroll
+        for (int d = Fields::kLanesPerBytes; d < kLanesPerBlock<T>; d *= 2) {
+          word |= __shfl_xor_sync(kAllLanes, word, d);
+        }
+        if (j == first || j - first == sharer) own[k] = word;
       }
     }
-    if (lane.writes() && lane.block * kBlock < count) {
-      StoreWords<kCodeWords<T>>(words, fields + lane.byte());
+    const int load = first + sharer;
+    const Fields place(Places::First(load, lane));
+    if (load < kLoads && place.block * kBlock < count) {
+      StoreWords<kCodeWords<T>>(own, fields + place.byte());
     }
   }
 }
@@ -116,21 +148,21 @@ __device__ __forceinline__ uint32_t BitsOfBytes(const uint32_t* codes, int bit) 
 }
 
 // The word of the plane that a lane stores and loads: of its block in load l % kLoads. So
-// the words of a group are one access, whole sectors if it has 256 elements or more.
-template <typename T, int kLoads>
+// the words of a group are one access.
+template <typename T, int kLoads, int kLanes>
 struct LaneWord {
   static_assert(kLoads <= kLanesPerBlock<T>, "a lane has one word at most");
   int block;  // of the group
   bool is_used;
 
   __device__ __forceinline__ LaneWord(int lane, int count)
-      : block(lane % kLoads * Vector<T>::kElements + lane / kLanesPerBlock<T>),
+      : block(lane % kLoads * (kLanes / kLanesPerBlock<T>) + lane / kLanesPerBlock<T>),
         is_used(lane % kLanesPerBlock<T> < kLoads && block * kBlock < count) {}
 };
 
 // `bits`: those of each load of this lane. Two lanes exchange what the other goes on with:
 // a group of 256 floats costs 3 shuffles, one of 1024 7, instead of 3 for each load.
-template <typename T, int kLoads>
+template <typename T, int kLoads, int kLanes>
 __device__ __forceinline__ void StorePlane(uint32_t* bits, int lane, int count,
                                            uint8_t* plane) {
 #pragma unroll
@@ -148,13 +180,30 @@ __device__ __forceinline__ void StorePlane(uint32_t* bits, int lane, int count,
       bits[k] = kept | __shfl_xor_sync(kAllLanes, sent, d);
     }
   }
-  const LaneWord<T, kLoads> word(lane, count);
+  const LaneWord<T, kLoads, kLanes> word(lane, count);
   if (word.is_used) reinterpret_cast<uint32_t*>(plane)[word.block] = bits[0];
+}
+
+// --- Both -------------------------------------------------------------------------------
+
+// `codes`: of each load, in a group of `count` elements; 0: nothing is stored.
+template <typename T, int kBitWidth, int kLoads, int kLanes>
+__device__ __forceinline__ void StoreCodes(const uint32_t (*codes)[kCodeWords<T>], int lane,
+                                           int count, CodePlace<uint8_t> to) {
+  if constexpr (FieldBits(kBitWidth) != 0) {
+    StoreFields<T, kBitWidth, kLoads, kLanes>(codes, lane, count, to.fields);
+  }
+  if constexpr (PlaneBits(kBitWidth)) {
+    uint32_t top_bits[kLoads];
+#pragma unroll
+    for (int j = 0; j < kLoads; ++j) top_bits[j] = BitsOfBytes<T>(codes[j], kBitWidth - 1);
+    StorePlane<T, kLoads, kLanes>(top_bits, lane, count, to.plane);
+  }
 }
 
 template <typename T, int kLoads>
 __device__ __forceinline__ uint32_t LoadPlane(const uint8_t* plane, int lane, int count) {
-  const LaneWord<T, kLoads> word(lane, count);
+  const LaneWord<T, kLoads, kWarpThreads> word(lane, count);
   return word.is_used ? reinterpret_cast<const uint32_t*>(plane)[word.block] : 0;
 }
 
