@@ -40,7 +40,7 @@ PASSES = (
     {"selection"},
     {"blocks", "costs", "pins"},
     {"hiding"},
-    {"backward_order"},
+    {"backward_order", "encoding"},
     {"execution"},
     {"loops", "branches", "shards"},
     {"control_flow"},

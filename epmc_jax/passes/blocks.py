@@ -21,12 +21,10 @@ from epmc_jax._partitioning import typed_sharding
 from epmc_jax.codecs import Raw
 from epmc_jax.passes.exactness import ELEMENTWISE, is_reduction
 from epmc_jax.passes.program import Constant, Op, Value, live_ops, producers
-from epmc_jax.passes.stored import Selection
+from epmc_jax.passes.stored import MOST_PADDING, Selection
 
 # How many times larger than any other array that is stored: else it is not the peak.
 _LARGER = 2
-# What rows may cost that are shorter than those of the array, and padded each.
-_MOST_PADDING = 1.01
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,7 +107,7 @@ def _row_axes(value: Value, codec: AbstractCodec) -> list[int]:
     positions do."""
     shape, most = value.shape, len(value.shape) - 1
     merged = (math.prod(shape[:most]), shape[most])
-    allowed = _MOST_PADDING * codec.encoded_nbytes(shape, value.dtype)
+    allowed = MOST_PADDING * codec.encoded_nbytes(shape, value.dtype)
     fits = codec.encoded_nbytes(merged, value.dtype) <= allowed
     return [most, 1] if fits else [1]
 

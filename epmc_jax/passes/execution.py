@@ -9,16 +9,13 @@ first.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 
 from epmc_jax import _jax_compat as compat
-from epmc_jax._block_coding import encode_made
 from epmc_jax._codec import Encoded
-from epmc_jax._lagging import materialized_for, pin_encoded
 from epmc_jax._ordering import barrier, materialized, pin, pin_on_cpu
 from epmc_jax._partitioning import on_each_device, typed_sharding
 from epmc_jax.codecs import BitMask, Raw, relu_gradient
@@ -29,6 +26,7 @@ from epmc_jax.passes.backward_order import (
     values_read_before_residuals,
 )
 from epmc_jax.passes.blocks import encoded_in_blocks
+from epmc_jax.passes.encoding import Encoder
 from epmc_jax.passes.exactness import is_cheap, is_reduction, takes_long
 from epmc_jax.passes.pins import pins_of
 from epmc_jax.passes.program import Constant, Op, Value, is_float, live_ops
@@ -51,115 +49,29 @@ def run_forward(selection: Selection, arrays: Sequence[Any]) -> tuple[list, list
     program = selection.program
     env: dict[Value, Any] = dict(zip(program.arguments, arrays, strict=True))
     kept = [env[v] for v in selection.kept_arguments]
-    encoder = _Encoder(selection, env)
+    encoder = Encoder(selection, env)
     for argument in program.arguments:
         encoder.encode(argument)
     wanted = [*program.outputs, *(s.source for s in selection.stored)]
-    for op in live_ops(program.forward, wanted):
+    ops = live_ops(program.forward, wanted)
+    last = next(filter(takes_long, reversed(ops)), None)
+    for op in ops:
+        if takes_long(op):
+            encoder.await_due(op.values)
         outs = op.call(*(_read(env, x) for x in op.inputs))
         env.update(zip(op.outputs, outs, strict=True))
         if takes_long(op):
             encoder.layer += 1
         for value in op.outputs:
             encoder.encode(value, op)
+        if op is last:
+            encoder.await_due(op.outputs)
     outputs = [_read(env, x) for x in program.outputs]
     return outputs, [encoder.saved[s] for s in selection.stored], kept
 
 
 def _read(env: dict[Value, Any], x: Value | Constant) -> Any:
     return x.array if isinstance(x, Constant) else env[x]
-
-
-class _Encoder:
-    """Encodes values as they appear, and ties what follows to the encoded bytes.
-
-    What encodes between the layers is waited for at once, what encodes beside them
-    `lag` layers later. Which of the two a codec does depends on the platform: the
-    program has the ties of both, and each platform takes its own (`pin_encoded`).
-    """
-
-    def __init__(self, selection: Selection, env: dict[Value, Any]):
-        self.env = env
-        self.lag = selection.lag
-        self.prefetch = selection.prefetch
-        self.layer = 0
-        self.saved: dict[Stored, Any] = {}
-        self.untied: list[tuple[Any, str | None]] = []
-        self.lagging: list[_Lagging] = []
-        self.pinned_later = pins_of(selection).once
-        self.in_blocks = encoded_in_blocks(selection)
-        self.by_source: dict[Value, list[Stored]] = {}
-        for stored in selection.stored:
-            self.by_source.setdefault(stored.source, []).append(stored)
-
-    def encode(self, value: Value, op: Op | None = None) -> None:
-        """Encodes what is stored of `value`, which `op` made; None: an argument."""
-        to_store = self.by_source.get(value, ())
-        if value in self.in_blocks:
-            self._encode_in_blocks(*to_store)
-            return
-        carries = op is not None and not is_cheap(op)
-        encodes = any(not isinstance(s.codec, Raw) for s in to_store)
-        array = self.env[value]
-        if not carries and (encodes or value in self.pinned_later):
-            array = materialized(array)
-        for target in filter(None, map(self._target, to_store)):
-            array = materialized_for(array, target)
-        for stored in to_store:
-            self.saved[stored] = self._saved(stored, array)
-        if is_float(value) and (carries or encodes):
-            array = self._tied(array, ends_layer=op is not None and takes_long(op))
-        # Every later reader takes the pinned array, so that it is the last reader of
-        # the one before and shares its memory.
-        self.env[value] = array
-
-    def _encode_in_blocks(self, stored: Stored) -> None:
-        """Nothing reads the array as a whole, so nothing is tied to it."""
-        chain = self.in_blocks[stored.source]
-        operands = (chain.rows_of(v, self.env[v]) for v in chain.inputs)
-        self.saved[stored] = encode_made(chain, *operands, codec=stored.codec)
-        self.untied.append((self.saved[stored], None))
-
-    def _target(self, stored: Stored) -> str | None:
-        """The kernel that may encode `stored` beside the layers."""
-        dtype = stored.source.dtype
-        kernel = stored.codec.encode_kernel(dtype) if self.lag else None
-        return kernel.target if kernel else None
-
-    def _saved(self, stored: Stored, array: Any) -> Any:
-        if isinstance(stored.codec, Raw):
-            return array
-        rows = stored.codec.encode(array, lags=self.lag > 0).rows
-        target = self._target(stored)
-        self.untied.append((rows, target))
-        if target:
-            self.lagging.append(_Lagging(stored, target, self.layer + self.lag))
-        return rows
-
-    def _tied(self, array: Any, *, ends_layer: bool) -> Any:
-        array, *_ = pin_encoded(array, self.untied, lags=False)
-        self.untied = []
-        if not ends_layer:
-            return array
-        due = [late for late in self.lagging if late.layer <= self.layer]
-        self.lagging = [late for late in self.lagging if late.layer > self.layer]
-        encoded = [(self.saved[late.stored], late.target) for late in due]
-        array, *rows = pin_encoded(array, encoded, lags=True)
-        for late, pinned in zip(due, rows, strict=True):
-            # A decode beside the layers starts late if only it reads what is behind
-            # the barrier (`materialized_for`): it takes the bytes as they are.
-            if late.stored.codec.keeps_decision or not self.prefetch:
-                self.saved[late.stored] = pinned
-        return array
-
-
-@dataclasses.dataclass(frozen=True)
-class _Lagging:
-    """An encode that is not waited for before the end of `layer`."""
-
-    stored: Stored
-    target: str
-    layer: int
 
 
 def run_backward(

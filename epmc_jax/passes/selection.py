@@ -24,7 +24,7 @@ from epmc_jax.passes.program import (
     is_float,
     producers,
 )
-from epmc_jax.passes.stored import Selection, Stored, encoded_nbytes
+from epmc_jax.passes.stored import MOST_PADDING, Selection, Stored, encoded_nbytes
 from epmc_jax.policy import Policy, Residual
 
 # One more stored array costs a launch and an entry in the schedule, whatever its size.
@@ -248,7 +248,7 @@ def _before_moves(selector: _Selector, value: Value) -> Value:
         c.encoded_nbytes(v.shape, v.dtype)
         for c, v in zip(codecs, (source, value), strict=True)
     ]
-    return source if is_alike and sizes[0] <= sizes[1] else value
+    return source if is_alike and sizes[0] <= MOST_PADDING * sizes[1] else value
 
 
 def _finish(

@@ -11,6 +11,9 @@ from epmc_jax.codecs import Raw
 from epmc_jax.passes.program import NestedResidual, Op, Program, Value, itemsize
 from epmc_jax.policy import Residual
 
+# What an array may cost whose rows are shorter, and padded each, than if it had others.
+MOST_PADDING = 1.01
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stored:
