@@ -9,6 +9,7 @@ import jax
 
 import epmc_jax
 from bench import unoptimised
+from bench.without_kernels import JnpGroupQuant
 from epmc_jax.codecs import GroupQuant
 
 Loss = Callable[..., Any]
@@ -24,17 +25,6 @@ class Method:
     wrap: Callable[[Loss], Loss] = lambda loss: loss
     remat_blocks: bool = False
     remat_cheap: bool = False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class JnpGroupQuant(GroupQuant):
-    """`GroupQuant` without its kernels: XLA compiles the reference, bytes as before."""
-
-    def encode_kernel(self, dtype: Any) -> None:
-        del dtype
-
-    def decode_kernel(self, dtype: Any) -> None:
-        del dtype
 
 
 def compressed(name: str, policy: epmc_jax.Policy) -> Method:

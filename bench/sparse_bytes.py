@@ -13,8 +13,8 @@ import numpy as np
 
 import epmc_jax
 from bench import methods
-from bench.methods import JnpGroupQuant
 from bench.problems import Problem
+from bench.without_kernels import JnpGroupQuant
 
 ELEMENT_BYTES = 8
 ROW_BYTES = 4

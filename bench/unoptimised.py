@@ -5,28 +5,17 @@ rows where it was made, and decoded before the backward pass reads it. Nothing i
 chosen, recomputed, fused or ordered, and no call runs beside a layer.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from bench.without_kernels import JnpCsr
 from epmc_jax.codecs import AbstractCodec, Csr, Encoded
 
 Loss = Callable[..., Any]
 _MIN_BYTES = 4096
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _JnpCsr(Csr):
-    """`Csr` as who has no kernels writes it: operations of jnp, compiled by XLA."""
-
-    def encode_kernel(self, dtype: Any) -> None:
-        return None
-
-    def decode_kernel(self, dtype: Any) -> None:
-        return None
 
 
 def encode_all(loss: Loss, *, capacity: float = 1.0, has_kernels: bool = True) -> Loss:
@@ -36,7 +25,7 @@ def encode_all(loss: Loss, *, capacity: float = 1.0, has_kernels: bool = True) -
     0.5 what a ReLU makes of symmetric numbers, and gives NaN for all that is denser.
     `has_kernels`: with the kernels of `Csr` that this package has, or as jnp code.
     """
-    codec = (Csr if has_kernels else _JnpCsr)(capacity=capacity)
+    codec = (Csr if has_kernels else JnpCsr)(capacity=capacity)
 
     def forward(*args: Any) -> Any:
         value, pull_back, aux = jax.vjp(

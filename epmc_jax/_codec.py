@@ -198,15 +198,14 @@ class AbstractCodec(abc.ABC):
             )
         dtype = jnp.dtype(self.decoded_dtype(x.dtype))
         split = typed_sharding(x)
-
-        def encode(x):
-            row_axes = len(self._row_shape(x.shape)) - 1
-            if split is None and row_axes > 1:
-                x = x.reshape(self._row_shape(x.shape))
-                return encode_p.bind(x, codec=self, row_axes=row_axes, lags=lags)
-            return encode_p.bind(x, codec=self, row_axes=1, lags=lags)
-
-        rows = on_each_device(encode, (x,), split, split and rows_spec(split))
+        # The blocks of a split type are split no further.
+        whole = dataclasses.replace(self, ways=1)
+        row_shape = (whole if split else self)._row_shape(x.shape)
+        encode = functools.partial(
+            encode_p.bind, codec=whole, row_axes=len(row_shape) - 1, lags=lags
+        )
+        short = x.reshape(row_shape) if len(row_shape) > 2 else x
+        rows = on_each_device(encode, (short,), split, split and rows_spec(split))
         return Encoded(rows, self, self.decoded_shape(x.shape), dtype, split)
 
     @final
@@ -235,7 +234,7 @@ class AbstractCodec(abc.ABC):
         again = () if earlier is None else (earlier.reshape(shape),)
         decode = functools.partial(
             decode_p.bind,
-            codec=self,
+            codec=dataclasses.replace(self, ways=1),
             shape=shape,
             dtype=dtype,
             ties=Ties(len(after), len(ahead), bool(again)),

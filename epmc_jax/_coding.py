@@ -57,17 +57,13 @@ def _encode_reference(
     x: Any, *, codec: Any, row_axes: int = 1, lags: bool = False
 ) -> Any:
     del lags
-    if math.prod(_encoded_shape(x, codec, row_axes)) == 0:
-        return jnp.zeros(_encoded_shape(x, codec, row_axes), jnp.uint8)
-
-    def encode(x):
-        shape = _encoded_shape(x, codec, row_axes)
-        rows = x.reshape(math.prod(shape[:-1]), -1) if row_axes > 1 else x
-        return codec.encode_reference(rows).reshape(shape)
-
+    shape = _encoded_shape(x, codec, row_axes)
+    if math.prod(shape) == 0:
+        return jnp.zeros(shape, jnp.uint8)
+    # Joined, not one axis after the other: dither numbers the groups of all rows.
+    rows = x.reshape(math.prod(shape[:-1]), -1) if row_axes > 1 else x
     with jax.named_scope(ENCODE_SCOPE):
-        # What counts the groups of all rows would be gathered.
-        return _by_rows(encode, (x,), row_axes) if row_axes > 1 else encode(x)
+        return codec.encode_reference(rows).reshape(shape)
 
 
 def _by_rows(call: Callable[..., Any], operands: Sequence[Any], row_axes: int) -> Any:

@@ -90,6 +90,7 @@ def test_the_picture_is_written(tmp_path):
         (("data", None), 64, False),
         (("data", "model"), 64, True),
         (("data", "model"), 128, False),
+        (("data", PartitionSpec.UNCONSTRAINED), 64, False),
     ],
 )
 def test_what_is_gathered_is_noted(names, width, is_gathered):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import zlib
 from collections.abc import Collection, Iterable, Sequence
 
@@ -111,8 +112,9 @@ class _Selector:
         codec = self.policy.codec_for(residual)
         if isinstance(codec, Raw):
             return codec, residual, "no rule encodes it"
-        if self.ways > codec.ways and typed_sharding(value.aval) is None:
-            codec = dataclasses.replace(codec, ways=self.ways)
+        is_split = typed_sharding(value.aval) is not None
+        ways = 1 if is_split else math.lcm(codec.ways, self.ways)
+        codec = dataclasses.replace(codec, ways=ways)
         if encoded_nbytes(codec, value) >= value.nbytes:
             return Raw(), residual, f"{type(codec).__name__} would not make it smaller"
         if not codec.exact and value in self.must_be_exact:

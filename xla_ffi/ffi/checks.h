@@ -19,13 +19,15 @@ namespace ffi = ::xla::ffi;
 struct Rows {
   int64_t count;
   int64_t elements;
+  ffi::AnyBuffer::Dimensions axes = {};  // of the array, that count the rows
 };
 
 inline Rows RowsOf(ffi::AnyBuffer::Dimensions x, ffi::AnyBuffer::Dimensions encoded) {
   const size_t row_axes = encoded.size() < 2 ? 0 : encoded.size() - 1;
   Rows rows{1, 1};
+  if (x.size() > row_axes) rows.axes = {x.begin(), row_axes};
   for (size_t i = 0; i < x.size(); ++i) {
-    (i < row_axes && x.size() > row_axes ? rows.count : rows.elements) *= x[i];
+    (i < rows.axes.size() ? rows.count : rows.elements) *= x[i];
   }
   return rows;
 }
@@ -48,6 +50,12 @@ inline ffi::Error CheckRowsBuffer(const char* target, ffi::AnyBuffer::Dimensions
   if (count != rows.count) {
     return InvalidArgument(target, "number of rows", count,
                            std::to_string(rows.count) + ", the leading axes of x");
+  }
+  for (size_t i = 0; i < rows.axes.size(); ++i) {
+    if (dimensions[i] != rows.axes[i]) {
+      return InvalidArgument(target, "size of an axis of rows", dimensions[i],
+                             std::to_string(rows.axes[i]) + ", that of x");
+    }
   }
   if (dimensions.back() != row_nbytes) {
     return InvalidArgument(target, "bytes per row", dimensions.back(),

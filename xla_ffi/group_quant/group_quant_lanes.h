@@ -184,6 +184,21 @@ __device__ __forceinline__ void StorePlane(uint32_t* bits, int lane, int count,
   if (word.is_used) reinterpret_cast<uint32_t*>(plane)[word.block] = bits[0];
 }
 
+template <typename T, int kLoads>
+__device__ __forceinline__ uint32_t LoadPlane(const uint8_t* plane, int lane, int count) {
+  const LaneWord<T, kLoads, kWarpThreads> word(lane, count);
+  return word.is_used ? reinterpret_cast<const uint32_t*>(plane)[word.block] : 0;
+}
+
+// The top bits of this lane's load `j`, from what LoadPlane gave its warp.
+template <typename T, int kBitWidth>
+__device__ __forceinline__ uint32_t TopBits(uint32_t plane_word, int j, int lane) {
+  if (!PlaneBits(kBitWidth)) return 0;
+  const int in_block = lane % kLanesPerBlock<T>;
+  const uint32_t word = __shfl_sync(kAllLanes, plane_word, lane - in_block + j);
+  return word >> in_block * Vector<T>::kElements;
+}
+
 // --- Both -------------------------------------------------------------------------------
 
 // `codes`: of each load, in a group of `count` elements; 0: nothing is stored.
@@ -199,21 +214,6 @@ __device__ __forceinline__ void StoreCodes(const uint32_t (*codes)[kCodeWords<T>
     for (int j = 0; j < kLoads; ++j) top_bits[j] = BitsOfBytes<T>(codes[j], kBitWidth - 1);
     StorePlane<T, kLoads, kLanes>(top_bits, lane, count, to.plane);
   }
-}
-
-template <typename T, int kLoads>
-__device__ __forceinline__ uint32_t LoadPlane(const uint8_t* plane, int lane, int count) {
-  const LaneWord<T, kLoads, kWarpThreads> word(lane, count);
-  return word.is_used ? reinterpret_cast<const uint32_t*>(plane)[word.block] : 0;
-}
-
-// The top bits of this lane's load `j`, from what LoadPlane gave its warp.
-template <typename T, int kBitWidth>
-__device__ __forceinline__ uint32_t TopBits(uint32_t plane_word, int j, int lane) {
-  if (!PlaneBits(kBitWidth)) return 0;
-  const int in_block = lane % kLanesPerBlock<T>;
-  const uint32_t word = __shfl_sync(kAllLanes, plane_word, lane - in_block + j);
-  return word >> in_block * Vector<T>::kElements;
 }
 
 }  // namespace epmc::group_quant

@@ -71,6 +71,7 @@ inline ffi::ErrorOr<PoolShape> ShapeOf(const char* target, Sizes operand, Sizes 
 }
 
 inline ffi::Error CheckRows(const char* target, Sizes rows, const PoolShape& shape) {
+  if (rows.size() != 2) return InvalidArgument(target, "rank of rows", rows.size(), "2");
   const int64_t elements = PooledRowElements(shape);
   const int64_t row_nbytes = int_pack::RowNbytes(elements, BitWidth(shape));
   return CheckRowsBuffer(target, rows, Rows{shape.batch, elements}, row_nbytes);
