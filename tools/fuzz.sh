@@ -23,9 +23,11 @@ fuzz() {
   local codec=$1
   shift
   mkdir -p "corpus/$codec"
-  # New inputs go to the first folder; the second has the seeds.
-  "xla_ffi/${codec}_fuzz" -max_len=1024 -len_control=0 -artifact_prefix="$codec-" "$@" \
-    "corpus/$codec" "$sources/xla_ffi/fuzz/corpus/$codec" >"$codec.log" 2>&1 \
+  # New inputs go to the first folder; the second has the seeds. A fifth of the time went
+  # into weighing which inputs are rare.
+  "xla_ffi/${codec}_fuzz" -max_len=1024 -len_control=0 -entropic=0 \
+    -artifact_prefix="$codec-" "$@" "corpus/$codec" "$sources/xla_ffi/fuzz/corpus/$codec" \
+    >"$codec.log" 2>&1 \
     || { tail -n 40 "$codec.log"; echo "$codec: a finding, $build/$codec.log"; return 1; }
   echo "$codec: $(tail -n 1 "$codec.log")"
 }
