@@ -28,6 +28,8 @@ _MOVES = frozenset(
     """broadcast_in_dim concatenate expand_dims name pad pcast pvary reshape rev slice
     split squeeze stack tile transpose unstack""".split()
 )
+# The same elements in another order or shape.
+REORDERING = frozenset({"reshape", "squeeze", "transpose"})
 _DECISIONS = frozenset(
     """and bitcast_convert_type ceil clz eq eq_to floor ge gt is_finite le le_to lt
     lt_to ne nextafter not or population_count rem round shift_left

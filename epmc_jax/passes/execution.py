@@ -26,6 +26,7 @@ from epmc_jax.passes.backward_order import (
     values_read_before_residuals,
 )
 from epmc_jax.passes.blocks import encoded_in_blocks
+from epmc_jax.passes.casts import casts_before_layers, repeated_casts
 from epmc_jax.passes.encoding import Encoder
 from epmc_jax.passes.exactness import is_cheap, is_reduction, takes_long
 from epmc_jax.passes.pins import pins_of
@@ -55,7 +56,13 @@ def run_forward(selection: Selection, arrays: Sequence[Any]) -> tuple[list, list
     wanted = [*program.outputs, *(s.source for s in selection.stored)]
     ops = live_ops(program.forward, wanted)
     last = next(filter(takes_long, reversed(ops)), None)
+    casts = casts_before_layers(selection, ops)
+    late = {op for found in casts.values() for op in found.ops}
     for op in ops:
+        if op in late:
+            continue
+        if op in casts:
+            casts[op].run(env)
         if takes_long(op):
             encoder.await_due(op.values)
         outs = op.call(*(_read(env, x) for x in op.inputs))
@@ -95,6 +102,7 @@ class _Backward:
         self.saved = dict(zip(self.stored, saved, strict=True))
         self.at_hand = dict(zip(selection.kept_arguments, kept, strict=True))
         self.pins = pins_of(selection)
+        self.repeated_casts = repeated_casts(selection)
         self.in_blocks = encoded_in_blocks(selection)
         self.env: dict[Value, Any] = {}
         self.decoded: dict[Value, Any] = {}
@@ -105,6 +113,7 @@ class _Backward:
         self.shared = read_by_several(selection)
         self.scattered = scattered_into_sums(selection)
         self.prefetched: dict[Value, tuple[Any, int]] = {}
+        self.cotangent_now: list[Value] = []
 
     def run(self, cotangents: Sequence[Any]) -> list[Any]:
         program = self.selection.program
@@ -128,6 +137,8 @@ class _Backward:
         if ends_layer and leading:
             self._take_gradients_before(op)
         self._materialize_cotangents(op)
+        if not is_cheap(op):
+            self.cotangent_now = self._largest_cotangent(op)
         self.env.update(zip(op.outputs, self._call(op), strict=True))
         if is_scattered:
             return
@@ -186,13 +197,10 @@ class _Backward:
     def _take_gradients_before(self, op: Op) -> None:
         """`op` leads out of a layer: not on CPU, the layer's gradients come before
         it."""
-        cotangents = [
-            v for v in op.values if not self._is_residual(v) and self.env[v] is not ZERO
-        ]
-        if not (self.untied_gradients and cotangents):
+        cotangent = self._largest_cotangent(op)
+        if not (self.untied_gradients and cotangent):
             return
-        largest = max(cotangents, key=lambda v: v.nbytes)
-        tied = [largest, *self.untied_gradients]
+        tied = [*cotangent, *self.untied_gradients]
         self.env.update(zip(tied, barrier(*(self.env[v] for v in tied)), strict=True))
         self.untied_gradients = []
 
@@ -204,6 +212,12 @@ class _Backward:
         self.unpinned_gradients = []
         self.ties.append(self.env[leading])
         self.decoded.clear()
+
+    def _largest_cotangent(self, op: Op) -> list[Value]:
+        """Of those that `op` reads; none, or one."""
+        read = [v for v in op.values if not self._is_residual(v)]
+        known = [v for v in read if self.env[v] is not ZERO]
+        return sorted(known, key=lambda v: v.nbytes)[-1:]
 
     def _is_residual(self, value: Value) -> bool:
         return (
@@ -257,6 +271,10 @@ class _Backward:
             # instead of this one, and with it the memory.
             largest = max(range(len(inputs)), key=lambda i: jnp.size(inputs[i]))
             inputs[largest] = pin(inputs[largest], *self.ties[-1:])
+        elif (argument := self.repeated_casts.get(op)) is not None:
+            place = next(i for i, x in enumerate(op.inputs) if x is argument)
+            tie = map(self.env.__getitem__, self.cotangent_now)
+            inputs[place] = barrier(inputs[place], *tie)[0]
         self.decoded.update(zip(op.outputs, op.call(*inputs), strict=True))
 
     def _decode_mask(self, mask: Value) -> None:

@@ -132,7 +132,7 @@ class PlannedScan:
         body_wrt = [len(self.held) + i for i in wrt]
         region = self.plan(self.body, wrt=body_wrt, encoded=encoded)
         self.nested.plain_bytes += self.eqn.params["length"] * region.plain_bytes
-        return region.selection
+        return dataclasses.replace(region.selection, in_loop=True)
 
     def _tag(self, array: Any, selection: Selection, stored: Stored) -> Any:
         length = self.eqn.params["length"]

@@ -15,6 +15,7 @@ from epmc_jax.passes import exactness
 from epmc_jax.passes.chains import ends_of_chains
 from epmc_jax.passes.cut import minimum_cut
 from epmc_jax.passes.description import Describer
+from epmc_jax.passes.exactness import REORDERING
 from epmc_jax.passes.masks import masked_array, masks_told_by
 from epmc_jax.passes.notes import NOT_ENTERED, notes
 from epmc_jax.passes.program import (
@@ -33,9 +34,6 @@ _BYTES_PER_RESIDUAL = 64
 # Of two arrays with equal encoded size the one with fewer dense bytes is decoded
 # faster: bf16 before its f32 copy.
 _DENSE_SHARE = 1 / 1024
-
-
-_ORDERS = frozenset({"reshape", "squeeze", "transpose"})
 
 
 class _Selector:
@@ -235,7 +233,7 @@ def _before_moves(selector: _Selector, value: Value) -> Value:
     its consumers alone, and a call needs a copy of its own.
     """
     source = value
-    while (op := selector.made_by.get(source)) is not None and op.name in _ORDERS:
+    while (op := selector.made_by.get(source)) is not None and op.name in REORDERING:
         if (
             not (is_float(source) and selector.may_repeat(op))
             or op in selector.chain_ends

@@ -51,7 +51,7 @@ class Selection:
     """The stored values, and the operations that recompute all else from them.
 
     `masks`: `{mask: y}`, masks `y > 0` that the encoded bytes of `y` tell. `lag`,
-    `prefetch`: of the policy.
+    `prefetch`: of the policy. `in_loop`: of the body of a loop.
     """
 
     program: Program
@@ -62,6 +62,7 @@ class Selection:
     notes: list[str]
     lag: int = 0
     prefetch: bool = False
+    in_loop: bool = False
 
 
 def encoded_nbytes(codec: AbstractCodec, value: Value) -> int:
