@@ -101,11 +101,19 @@ def repeated_casts(selection: Selection) -> dict[Op, Value]:
     if selection.in_loop:
         return {}
     wanted = [*selection.program.outputs, *(s.source for s in selection.stored)]
-    forward = live_ops(selection.program.forward, wanted)
+    repeated = {*selection.recompute.values()}
+    of_arguments = set(selection.kept_arguments)
     found: dict[Op, Value] = {}
-    for op in filter({*selection.recompute.values()}.__contains__, forward):
+    for op in live_ops(selection.program.forward, wanted):
+        if (
+            op not in repeated
+            or not is_cheap(op)
+            or not of_arguments.issuperset(op.values)
+        ):
+            continue
+        of_arguments.update(op.outputs)
         read = [v for v in op.values if _is_argument(selection, v)]
-        if read and is_cheap(op) and _is_large_copy(op):
+        if read and _is_large_copy(op):
             found[op] = max(read, key=lambda v: v.nbytes)
     return found
 

@@ -26,6 +26,7 @@ from epmc_jax.passes.backward_order import (
     values_read_before_residuals,
 )
 from epmc_jax.passes.blocks import encoded_in_blocks
+from epmc_jax.passes.carried import Carried
 from epmc_jax.passes.casts import casts_before_layers, repeated_casts
 from epmc_jax.passes.encoding import Encoder
 from epmc_jax.passes.exactness import is_cheap, is_reduction, takes_long
@@ -121,11 +122,13 @@ class _Backward:
         arrays = [ct for ct in cotangents if ct is not ZERO]
         self.ties = sorted(arrays, key=jnp.size)[-1:]
         leads_on = values_read_before_residuals(self.selection)
-        for op in gradients_first(program.backward, leads_on, set(program.cotangents)):
-            self._run_op(op, leads_on)
+        ops = gradients_first(program.backward, leads_on, set(program.cotangents))
+        self.carried = Carried(self.selection, ops)
+        for step, op in enumerate(ops):
+            self._run_op(step, op, leads_on)
         return [self._input(g) for g in program.gradients]
 
-    def _run_op(self, op: Op, leads_on: set[Value]) -> None:
+    def _run_op(self, step: int, op: Op, leads_on: set[Value]) -> None:
         if all(
             self.env.get(v, ZERO) is ZERO for v in op.values if not self._is_residual(v)
         ):
@@ -135,11 +138,15 @@ class _Backward:
         ends_layer = not (is_cheap(op) or is_reduction(op) or is_scattered)
         leading = [v for v in op.outputs if v in leads_on]
         if ends_layer and leading:
-            self._take_gradients_before(op)
+            self._take_gradients_before(step, op)
         self._materialize_cotangents(op)
         if not is_cheap(op):
             self.cotangent_now = self._largest_cotangent(op)
         self.env.update(zip(op.outputs, self._call(op), strict=True))
+        if is_cheap(op):
+            self.carried.computed(op)
+        else:
+            self.carried.written(op.outputs)
         if is_scattered:
             return
         if is_cheap(op):
@@ -194,14 +201,20 @@ class _Backward:
                 return [on_each_device(relu_gradient, operands, split, results)]
         return op.call(*(self._input(x) for x in op.inputs))
 
-    def _take_gradients_before(self, op: Op) -> None:
+    def _take_gradients_before(self, step: int, op: Op) -> None:
         """`op` leads out of a layer: not on CPU, the layer's gradients come before
-        it."""
+        it, and what makes room for it."""
         cotangent = self._largest_cotangent(op)
-        if not (self.untied_gradients and cotangent):
+        carried = [
+            v
+            for v in self.carried.worth_writing(step, op)
+            if self.env[v] is not ZERO and v not in self.untied_gradients
+        ]
+        if not cotangent or not (self.untied_gradients or carried):
             return
-        tied = [*cotangent, *self.untied_gradients]
+        tied = [*cotangent, *self.untied_gradients, *carried]
         self.env.update(zip(tied, barrier(*(self.env[v] for v in tied)), strict=True))
+        self.carried.written(carried)
         self.untied_gradients = []
 
     def _end_layer(self, leading: Value) -> None:
