@@ -40,7 +40,7 @@ PASSES = (
     {"selection"},
     {"blocks", "costs", "pins"},
     {"hiding"},
-    {"backward_order", "encoding"},
+    {"backward_order", "carried", "casts", "encoding"},
     {"execution"},
     {"loops", "branches", "shards"},
     {"control_flow"},

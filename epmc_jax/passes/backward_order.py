@@ -108,4 +108,26 @@ def gradients_first(
                 run(candidate)
         side = [s for s in side if id(s) not in done]
         run(op)
-    return order
+    return _padded_late(order)
+
+
+def _padded_late(ops: Sequence[Op]) -> list[Op]:
+    """Reorders `ops`: the cotangent of a slice is padded just before it is read.
+
+    Until then the smaller array is there.
+    """
+    order: list[Op] = []
+    waiting: dict[Value, Op] = {}
+
+    def run(op: Op) -> None:
+        for value in op.values:
+            if value in waiting:
+                run(waiting.pop(value))
+        order.append(op)
+
+    for op in ops:
+        if op.name == "pad":
+            waiting[op.outputs[0]] = op
+        else:
+            run(op)
+    return [*order, *waiting.values()]

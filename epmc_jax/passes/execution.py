@@ -64,7 +64,7 @@ def run_forward(selection: Selection, arrays: Sequence[Any]) -> tuple[list, list
             continue
         if op in casts:
             casts[op].run(env)
-        if takes_long(op):
+        if takes_long(op) or op.name == "max_pool":
             encoder.await_due(op.values)
         outs = op.call(*(_read(env, x) for x in op.inputs))
         env.update(zip(op.outputs, outs, strict=True))
@@ -286,9 +286,13 @@ class _Backward:
             inputs[largest] = pin(inputs[largest], *self.ties[-1:])
         elif (argument := self.repeated_casts.get(op)) is not None:
             place = next(i for i, x in enumerate(op.inputs) if x is argument)
-            tie = map(self.env.__getitem__, self.cotangent_now)
-            inputs[place] = barrier(inputs[place], *tie)[0]
+            inputs[place] = barrier(inputs[place], *self._read_now())[0]
         self.decoded.update(zip(op.outputs, op.call(*inputs), strict=True))
+
+    def _read_now(self) -> list[Any]:
+        """The cotangent that the operation reads for which something is decoded, or
+        recomputed: what it is made of can go before."""
+        return [self.env[v] for v in self.cotangent_now]
 
     def _decode_mask(self, mask: Value) -> None:
         """`y > 0` from the bytes of `y`, without decoding it."""
