@@ -2,6 +2,7 @@
 
 import re
 
+import flax.linen
 import jax
 import jax.numpy as jnp
 import pytest
@@ -93,6 +94,27 @@ def test_the_last_of_two_flags_counts(monkeypatch):
 
 ONE_OPERAND = re.compile(r"(%\d+) = stablehlo.optimization_barrier (%\d+) :")
 BARRIER = re.compile(r"%\d+:\d+ = stablehlo.optimization_barrier (.*?) :")
+
+
+def test_an_encode_is_waited_for_before_a_max_pool():
+    """Else what was encoded is in memory beside the pool's operand and its result."""
+
+    def network(layers, x):
+        x = jnp.sin(jnp.sin(x @ layers[0]) @ layers[1]).reshape(1, 8, 8, 256)
+        pooled = flax.linen.max_pool(x, (2, 2), (2, 2)).reshape(16, 256)
+        return (jnp.sin(pooled @ layers[2]) ** 2).mean()
+
+    compressed = epmc_jax.compress(network, policy=epmc_jax.policies.balanced())
+    text = lowered(jax.grad(compressed), LAYERS, X)
+    before, pool, _ = text.partition("epmc_max_pool")
+    assert pool
+    encodes = re.findall(rf'(%\d+) = call @xla_metadata_call.*{STREAMS} = "1"', before)
+    awaited = [
+        name
+        for operands in BARRIER.findall(before)
+        for name in re.findall(r"%\d+", operands)
+    ]
+    assert encodes[0] in awaited
 
 
 @pytest.mark.parametrize("lag", [1, 2])
