@@ -90,7 +90,7 @@ test-python: $(VENV)/.test
 	$(RUN) -m pytest $(PYTEST_ARGS) --doctest-modules --doctest-glob='*.md' \
 	  tests epmc_jax docs README.md
 
-# Without tests of kernels and their bytes, which no version of Python or jax changes.
+# Without the tests of the native kernels, which know neither Python nor jax.
 test-portable:
 	$(MAKE) test-python PYTEST_ARGS="$(PYTEST_ARGS) -m 'not native'"
 

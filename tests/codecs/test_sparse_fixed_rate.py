@@ -33,7 +33,6 @@ def relative_error(codec, x):
     return np.linalg.norm(decoded(codec, x) - values) / np.linalg.norm(values)
 
 
-@pytest.mark.native
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_pools_that_fit_are_exact_and_zeros_always(dtype):
     for shape in ((2, POOL + 777), (3, 1000), (5, 1)):
@@ -110,7 +109,6 @@ def test_stochastic_rounding_is_unbiased():
     assert np.abs(found.mean(axis=0) - np.asarray(row)).max() < 5 * largest / 4000**0.5
 
 
-@pytest.mark.native
 @hypothesis.given(
     shape=st.sampled_from([(1, 1), (2, 63), (3, 600), (1, POOL + 33)]),
     density=st.floats(0, 1),
@@ -165,7 +163,6 @@ def test_parameters_are_checked(parameters, message):
         SparseFixedRate(**parameters)
 
 
-@pytest.mark.native
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("rate", [1.5, 4.125])
 @pytest.mark.parametrize("density", [0.02, 0.5, 0.9])
