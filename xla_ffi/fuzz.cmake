@@ -9,8 +9,8 @@ if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
 endif()
 set(sanitizers -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all)
 # -Wmaybe-uninitialized, of which GroupQuant speaks, is GCC's alone.
-# What is compared is arrays: to watch each comparison of numbers finds no more, and takes
-# two thirds of the time.
+# To watch the operands of each comparison takes 60 % of SparseFixedRate's time, and reached
+# as much of the code of PoolIndex (1767 edges either way): no number here is magic.
 set(fuzz_options
   -fno-sanitize-coverage=trace-cmp
   -O2 -g1 -ffp-contract=off -Wall -Wextra -Wno-unknown-warning-option ${sanitizers})

@@ -7,10 +7,7 @@ from collections.abc import Sequence
 
 from epmc_jax.passes.exactness import is_cheap, is_reduction, may_communicate
 from epmc_jax.passes.program import Op, Value, is_float, live_ops
-from epmc_jax.passes.stored import Selection
-
-# Of the largest array that is stored: below that, no tie is worth its while.
-_LARGE_SHARE = 1 / 4
+from epmc_jax.passes.stored import TIED_SHARE, Selection
 
 
 def read_by_several(selection: Selection) -> set[Value]:
@@ -68,7 +65,7 @@ def waits_for_outputs(selection: Selection) -> bool:
     before_residuals = live_ops(program.forward, sources)
     is_before = {v for op in before_residuals for v in op.outputs} - sources
     for_outputs = live_ops(program.forward, program.outputs)
-    large = max((v.nbytes for v in sources), default=0) * _LARGE_SHARE
+    large = max((v.nbytes for v in sources), default=0) * TIED_SHARE
     later = set(for_outputs).difference(before_residuals)
     return not any(map(may_communicate, later)) and any(
         value in is_before and value.nbytes > large

@@ -20,7 +20,7 @@ from epmc_jax._codec import AbstractCodec
 from epmc_jax._partitioning import typed_sharding
 from epmc_jax.codecs import Raw
 from epmc_jax.passes.exactness import ELEMENTWISE, is_reduction
-from epmc_jax.passes.program import Constant, Op, Value, live_ops, producers
+from epmc_jax.passes.program import Constant, Op, Value, producers, read
 from epmc_jax.passes.stored import MOST_PADDING, Selection
 
 # How many times larger than any other array that is stored: else it is not the peak.
@@ -52,7 +52,7 @@ class Chain:
     def __call__(self, *blocks: Any) -> Any:
         env = dict(zip(self.inputs, blocks, strict=True))
         for op in self.ops:
-            arrays = [x.array if isinstance(x, Constant) else env[x] for x in op.inputs]
+            arrays = [read(env, x) for x in op.inputs]
             env[op.outputs[0]] = self._applied(op, arrays, blocks[0].shape[0])
         return env[self.value]
 
@@ -91,7 +91,7 @@ def encoded_in_blocks(selection: Selection) -> dict[Value, Chain]:
         return {}
     if not largest.codec.has_rows(value.shape) or largest.codec.ways > 1:
         return {}
-    ops = live_ops(program.forward, [*program.outputs, *(s.source for s in by_size)])
+    ops = selection.forward_ops
     if not all(is_reduction(op) for op in ops if value in op.values):
         return {}
     chains = (

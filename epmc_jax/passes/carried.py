@@ -12,10 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from epmc_jax.passes.program import Op, Value, is_float
-from epmc_jax.passes.stored import Selection
-
-# Of the largest array that is stored: to free less is not worth writing an array.
-_LARGE_SHARE = 1 / 4
+from epmc_jax.passes.stored import TIED_SHARE, Selection
 
 
 class Carried:
@@ -27,7 +24,7 @@ class Carried:
         returned = (g for g in program.gradients if isinstance(g, Value))
         self.last_read.update(dict.fromkeys(returned, len(ops)))
         largest = max((s.value.nbytes for s in selection.stored), default=0)
-        self.least_gain = largest * _LARGE_SHARE
+        self.least_gain = largest * TIED_SHARE
         self.made_of: dict[Value, set[Value]] = {}
         self.written(program.cotangents)
 

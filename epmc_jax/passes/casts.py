@@ -19,9 +19,10 @@ from typing import Any
 
 from epmc_jax._ordering import barrier
 from epmc_jax.passes.exactness import REORDERING, is_cheap, takes_long
-from epmc_jax.passes.program import Constant, Op, Value, is_float, live_ops, producers
+from epmc_jax.passes.program import Op, Value, is_float, producers, read
 from epmc_jax.passes.stored import Selection
 
+# XLA may have smaller ones early: a barrier each would cost more than they do.
 _SMALL_BYTES = 2**18
 
 
@@ -39,27 +40,24 @@ class LateCasts:
     def run(self, env: dict[Value, Any]) -> None:
         """Adds the results to `env`, and replaces `after` there."""
         arguments = [chain[0].values[0] for chain in self.chains]
-        arrays = barrier(env[self.after], *(env[v] for v in arguments))
-        env[self.after], *arrays = arrays
-        made = env | dict(zip(arguments, arrays, strict=True))
+        awaited = [self.after, *arguments]
+        behind = barrier(*(env[v] for v in awaited))
+        made = dict(zip(awaited, behind, strict=True))
         for op in self.ops:
-            inputs = [
-                x.array if isinstance(x, Constant) else made[x] for x in op.inputs
-            ]
-            made[op.outputs[0]] = env[op.outputs[0]] = op.call(*inputs)[0]
+            (made[op.outputs[0]],) = op.call(*(read(made, x) for x in op.inputs))
+        # Other readers of an argument take it as it is.
+        env.update((v, made[v]) for v in made if v not in arguments)
 
     @property
     def ops(self) -> list[Op]:
         return [op for chain in self.chains for op in chain]
 
 
-def casts_before_layers(
-    selection: Selection, forward: Sequence[Op]
-) -> dict[Op, LateCasts]:
-    """Of the operations `forward` that take long: the casts that each alone reads."""
+def casts_before_layers(selection: Selection) -> dict[Op, LateCasts]:
+    """Operations of the forward pass that take long, and the casts each alone reads."""
     if selection.in_loop:
         return {}
-    program = selection.program
+    program, forward = selection.program, selection.forward_ops
     made_by = producers(forward)
     of_layers = _made_of_layers(forward)
     readers = Counter(v for op in forward for v in op.values)
@@ -100,21 +98,15 @@ def repeated_casts(selection: Selection) -> dict[Op, Value]:
     the forward pass does; with each, what it reads of the argument."""
     if selection.in_loop:
         return {}
-    wanted = [*selection.program.outputs, *(s.source for s in selection.stored)]
-    repeated = {*selection.recompute.values()}
     of_arguments = set(selection.kept_arguments)
     found: dict[Op, Value] = {}
-    for op in live_ops(selection.program.forward, wanted):
-        if (
-            op not in repeated
-            or not is_cheap(op)
-            or not of_arguments.issuperset(op.values)
-        ):
+    for op in selection.repeated_ops:
+        if not (is_cheap(op) and of_arguments.issuperset(op.values)):
             continue
         of_arguments.update(op.outputs)
-        read = [v for v in op.values if _is_argument(selection, v)]
-        if read and _is_large_copy(op):
-            found[op] = max(read, key=lambda v: v.nbytes)
+        arguments = [v for v in op.values if _is_argument(selection, v)]
+        if arguments and _is_large_copy(op):
+            found[op] = max(arguments, key=lambda v: v.nbytes)
     return found
 
 

@@ -31,7 +31,7 @@ from epmc_jax.passes.casts import casts_before_layers, repeated_casts
 from epmc_jax.passes.encoding import Encoder
 from epmc_jax.passes.exactness import is_cheap, is_reduction, takes_long
 from epmc_jax.passes.pins import pins_of
-from epmc_jax.passes.program import Constant, Op, Value, is_float, live_ops
+from epmc_jax.passes.program import Constant, Op, Value, is_float, read
 from epmc_jax.passes.stored import Selection, Stored
 
 # A decoded array serves one layer; the next one decodes the bytes again. Kept over the
@@ -54,19 +54,18 @@ def run_forward(selection: Selection, arrays: Sequence[Any]) -> tuple[list, list
     encoder = Encoder(selection, env)
     for argument in program.arguments:
         encoder.encode(argument)
-    wanted = [*program.outputs, *(s.source for s in selection.stored)]
-    ops = live_ops(program.forward, wanted)
+    ops = selection.forward_ops
     last = next(filter(takes_long, reversed(ops)), None)
-    casts = casts_before_layers(selection, ops)
+    casts = casts_before_layers(selection)
     late = {op for found in casts.values() for op in found.ops}
     for op in ops:
         if op in late:
             continue
         if op in casts:
             casts[op].run(env)
-        if takes_long(op) or op.name == "max_pool":
+        if not (is_cheap(op) or is_reduction(op)):
             encoder.await_due(op.values)
-        outs = op.call(*(_read(env, x) for x in op.inputs))
+        outs = op.call(*(read(env, x) for x in op.inputs))
         env.update(zip(op.outputs, outs, strict=True))
         if takes_long(op):
             encoder.layer += 1
@@ -74,12 +73,8 @@ def run_forward(selection: Selection, arrays: Sequence[Any]) -> tuple[list, list
             encoder.encode(value, op)
         if op is last:
             encoder.await_due(op.outputs)
-    outputs = [_read(env, x) for x in program.outputs]
+    outputs = [read(env, x) for x in program.outputs]
     return outputs, [encoder.saved[s] for s in selection.stored], kept
-
-
-def _read(env: dict[Value, Any], x: Value | Constant) -> Any:
-    return x.array if isinstance(x, Constant) else env[x]
 
 
 def run_backward(
@@ -114,7 +109,7 @@ class _Backward:
         self.shared = read_by_several(selection)
         self.scattered = scattered_into_sums(selection)
         self.prefetched: dict[Value, tuple[Any, int]] = {}
-        self.cotangent_now: list[Value] = []
+        self.cotangent_now: list[Any] = []
 
     def run(self, cotangents: Sequence[Any]) -> list[Any]:
         program = self.selection.program
@@ -141,7 +136,7 @@ class _Backward:
             self._take_gradients_before(step, op)
         self._materialize_cotangents(op)
         if not is_cheap(op):
-            self.cotangent_now = self._largest_cotangent(op)
+            self.cotangent_now = [self.env[v] for v in self._largest_cotangent(op)]
         self.env.update(zip(op.outputs, self._call(op), strict=True))
         if is_cheap(op):
             self.carried.computed(op)
@@ -286,13 +281,8 @@ class _Backward:
             inputs[largest] = pin(inputs[largest], *self.ties[-1:])
         elif (argument := self.repeated_casts.get(op)) is not None:
             place = next(i for i, x in enumerate(op.inputs) if x is argument)
-            inputs[place] = barrier(inputs[place], *self._read_now())[0]
+            inputs[place] = barrier(inputs[place], *self.cotangent_now)[0]
         self.decoded.update(zip(op.outputs, op.call(*inputs), strict=True))
-
-    def _read_now(self) -> list[Any]:
-        """The cotangent that the operation reads for which something is decoded, or
-        recomputed: what it is made of can go before."""
-        return [self.env[v] for v in self.cotangent_now]
 
     def _decode_mask(self, mask: Value) -> None:
         """`y > 0` from the bytes of `y`, without decoding it."""

@@ -16,7 +16,7 @@ from epmc_jax.machines import Load, Machine, slowdown
 from epmc_jax.passes.costs import encode_cost, op_cost
 from epmc_jax.passes.description import site
 from epmc_jax.passes.exactness import takes_long
-from epmc_jax.passes.program import Value, live_ops
+from epmc_jax.passes.program import Value
 from epmc_jax.passes.stored import Selection, Stored
 
 
@@ -68,11 +68,9 @@ def _layers(
     selection: Selection, machine: Machine
 ) -> tuple[list[_Layer], dict[Value, int]]:
     """The layers of the forward pass; of each value, how many of them it waits for."""
-    program = selection.program
-    wanted = [*program.outputs, *(s.source for s in selection.stored)]
     layers: list[_Layer] = []
     layer_of: dict[Value, int] = {}
-    for op in live_ops(program.forward, wanted):
+    for op in selection.forward_ops:
         if takes_long(op):
             load = machine.load(op_cost(op))
             layers.append(_Layer(site(op), load, load.seconds))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 
 from epmc_jax.codecs import Raw
-from epmc_jax.passes.program import Value, is_float, live_ops
+from epmc_jax.passes.program import Value, is_float
 from epmc_jax.passes.stored import Selection
 
 # A small array is pinned in each layer anew, so that what is made of it (a mean,
@@ -41,15 +41,12 @@ class Pins:
 
 def pins_of(selection: Selection) -> Pins:
     """Sorts what `selection` stores as it is."""
-    program, stored = selection.program, selection.stored
+    stored = selection.stored
     raw = [s.value for s in stored if isinstance(s.codec, Raw) and is_float(s.value)]
     largest = max((s.value.nbytes for s in stored), default=0)
     small_bytes = min(_SMALL_BYTES, largest * _SMALL_SHARE)
-    repeated = {*selection.recompute.values()}
-    wanted = [*program.outputs, *(s.source for s in stored)]
-    in_both = repeated.intersection(live_ops(program.forward, wanted))
-    read = {v for op in repeated for v in op.values}
-    read_in_both = {v for op in in_both for v in op.values}
+    read = {v for op in selection.recompute.values() for v in op.values}
+    read_in_both = {v for op in selection.repeated_ops for v in op.values}
     each_layer = {v for v in raw if v.nbytes <= small_bytes and v in read}
     once = {v for v in raw if v in read_in_both} - each_layer
     return Pins(each_layer, once, set(raw) - each_layer - once)

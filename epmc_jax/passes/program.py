@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -175,6 +175,11 @@ def residual_bytes(program: Program) -> int:
 
 def producers(ops: Iterable[Op]) -> dict[Value, Op]:
     return {out: op for op in ops for out in op.outputs}
+
+
+def read(env: Mapping[Value, Any], x: Value | Constant) -> Any:
+    """The array of an operation's input `x`."""
+    return x.array if isinstance(x, Constant) else env[x]
 
 
 def live_ops(ops: Sequence[Op], wanted: Iterable[Value | Constant]) -> list[Op]:

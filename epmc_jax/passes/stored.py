@@ -8,11 +8,20 @@ import math
 from epmc_jax._codec import AbstractCodec
 from epmc_jax._partitioning import block_shape, num_blocks, typed_sharding
 from epmc_jax.codecs import Raw
-from epmc_jax.passes.program import NestedResidual, Op, Program, Value, itemsize
+from epmc_jax.passes.program import (
+    NestedResidual,
+    Op,
+    Program,
+    Value,
+    itemsize,
+    live_ops,
+)
 from epmc_jax.policy import Residual
 
 # What an array may cost whose rows are shorter, and padded each, than if it had others.
 MOST_PADDING = 1.01
+# Of the largest array that is stored: to free less is not worth a tie.
+TIED_SHARE = 1 / 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,6 +72,18 @@ class Selection:
     lag: int = 0
     prefetch: bool = False
     in_loop: bool = False
+
+    @property
+    def forward_ops(self) -> list[Op]:
+        """What the forward pass runs: what outputs and stored arrays are made by."""
+        wanted = [*self.program.outputs, *(s.source for s in self.stored)]
+        return live_ops(self.program.forward, wanted)
+
+    @property
+    def repeated_ops(self) -> list[Op]:
+        """What both passes run: XLA would merge the two, and keep the result."""
+        repeated = {*self.recompute.values()}
+        return [op for op in self.forward_ops if op in repeated]
 
 
 def encoded_nbytes(codec: AbstractCodec, value: Value) -> int:
