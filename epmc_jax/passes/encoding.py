@@ -96,7 +96,8 @@ class Encoder:
         return rows
 
     def await_due(self, read: Sequence[Value]) -> None:
-        """A layer, which reads `read`, waits for the encodes that are due.
+        """What has a kernel of its own, and reads `read`, waits for the encodes that are
+        due.
 
         Not what leaves the layer before: XLA adds a bias in the kernel of a product,
         where no barrier is between. Nor a layer that reads nothing new, as a shortcut
