@@ -96,8 +96,7 @@ class Encoder:
         return rows
 
     def await_due(self, read: Sequence[Value]) -> None:
-        """What has a kernel of its own, and reads `read`, waits for the encodes that are
-        due.
+        """What has a kernel of its own, and reads `read`, waits for encodes due by now.
 
         Not what leaves the layer before: XLA adds a bias in the kernel of a product,
         where no barrier is between. Nor a layer that reads nothing new, as a shortcut

@@ -10,7 +10,10 @@ from epmc_jax import machines
 
 pytestmark = [
     pytest.mark.native,
-    pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc in PATH"),
+    pytest.mark.skipif(
+        shutil.which("nvcc") is None,
+        reason="what nvcc makes of the kernels is tested, and nvcc is not in PATH",
+    ),
 ]
 CASES = [
     pytest.param(kernels.folder, case, dtype, id=f"{case.name} {dtype}")
