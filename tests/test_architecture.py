@@ -33,7 +33,8 @@ LAYERS = (
 # Order within the pass.
 PASSES = (
     {"program"},
-    {"exactness", "ranges", "cut", "masks"},
+    {"zeros"},
+    {"exactness", "ranges", "cut", "masks", "rows"},
     {"chains", "rewrites", "description"},
     {"stored"},
     {"notes"},

@@ -15,10 +15,10 @@ from epmc_jax.passes.program import (
     Program,
     Value,
     is_float,
-    is_zero_scalar,
     producers,
 )
 from epmc_jax.passes.ranges import index_bounds
+from epmc_jax.passes.zeros import is_zero_scalar
 from epmc_jax.policy import Kind, Policy, PoolWindow, Residual
 
 

@@ -25,8 +25,8 @@ ELEMENTWISE = frozenset(
     sub tan tanh""".split()
 )
 _MOVES = frozenset(
-    """broadcast_in_dim concatenate expand_dims name pad pcast pvary reshape rev slice
-    split squeeze stack tile transpose unstack""".split()
+    """broadcast_in_dim concatenate expand_dims name pad pcast place_in_row pvary
+    reshape rev slice split squeeze stack tile transpose unstack""".split()
 )
 # The same elements in another order or shape.
 REORDERING = frozenset({"reshape", "squeeze", "transpose"})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from epmc_jax.passes.program import Op, Value, is_float, is_zero_scalar
+from epmc_jax.passes.program import Op, Value, is_float
+from epmc_jax.passes.zeros import is_zero_scalar
 
 
 def masked_array(mask: Value, made_by: Mapping[Value, Op]) -> Value | None:

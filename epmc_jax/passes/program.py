@@ -153,13 +153,6 @@ def is_discrete(value: Value) -> bool:
     return value.dtype == np.bool_ or jax.dtypes.issubdtype(value.dtype, np.integer)
 
 
-def is_zero_scalar(x: Value | Constant) -> bool:
-    """True where the trace shows that `x` is the number 0."""
-    if isinstance(x, Value) or compat.is_tracer(x.array) or np.ndim(x.array) != 0:
-        return False
-    return bool(x.array == 0)
-
-
 def residual_bytes(program: Program) -> int:
     """Bytes of what the backward pass reads of the forward pass, arguments left out."""
     tagged = program.nested.by_name

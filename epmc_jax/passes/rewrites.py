@@ -1,7 +1,8 @@
 """Rules for single layers: residuals replaced by smaller ones that say the same.
 
 Three patterns need a rule, the minimum cut finds the others: the mask of a ReLU, the
-position of a max-pool's maximum, and the mask of a ReLU in front of a max-pool.
+position of a max-pool's maximum, and the mask of a ReLU in front of a max-pool. (What
+`rows.py` replaces is a cotangent.)
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from epmc_jax.passes.program import (
     Program,
     Value,
     is_float,
-    is_zero_scalar,
     live_ops,
     producers,
 )
+from epmc_jax.passes.rows import placed_in_rows
+from epmc_jax.passes.zeros import is_zero, zero_arrays
 from epmc_jax.policy import PoolWindow
 
 ChoosePool = Callable[[Op, PoolWindow], AbstractCodec]
@@ -43,19 +45,8 @@ def rewrite(program: Program, choose_pool: ChoosePool) -> Program:
     program = _pool_gradient_from_index(program, choose_pool)
     program = _mask_after_pool(program)
     program = _relu_gradients(program)
+    program = placed_in_rows(program)
     return _without_dead_ops(program)
-
-
-def _is_zero(x: Value | Constant, zeros: set[Value]) -> bool:
-    return x in zeros if isinstance(x, Value) else is_zero_scalar(x)
-
-
-def _zero_arrays(program: Program) -> set[Value]:
-    found: set[Value] = set()
-    for op in program.forward:
-        if op.name == "broadcast_in_dim" and _is_zero(op.inputs[0], found):
-            found.update(op.outputs)
-    return found
 
 
 def _relu_operand(op: Op, zeros: set[Value]) -> Value | None:
@@ -63,7 +54,7 @@ def _relu_operand(op: Op, zeros: set[Value]) -> Value | None:
     if op.name != "max" or not is_float(op.outputs[0]):
         return None
     for z, other in (op.inputs, op.inputs[::-1]):
-        if isinstance(z, Value) and _is_zero(other, zeros):
+        if isinstance(z, Value) and is_zero(other, zeros):
             return z
     return None
 
@@ -74,18 +65,14 @@ def _mask_from_relu_output(program: Program) -> Program:
     The same bits, NaN included, of an array that the next layer reads anyway: the
     encoder takes the mask from it, and no array of booleans is written.
     """
-    zeros = _zero_arrays(program)
+    zeros = zero_arrays(program)
     relu_of: dict[Value, Value] = {}
     forward = []
     for op in program.forward:
         operand = _relu_operand(op, zeros)
         if operand is not None:
             relu_of[operand] = op.outputs[0]
-        if (
-            op.name == "gt"
-            and op.inputs[0] in relu_of
-            and _is_zero(op.inputs[1], zeros)
-        ):
+        if op.name == "gt" and op.inputs[0] in relu_of and is_zero(op.inputs[1], zeros):
             op = dataclasses.replace(op, inputs=[relu_of[op.inputs[0]], op.inputs[1]])
         forward.append(op)
     return dataclasses.replace(program, forward=forward)
@@ -235,7 +222,7 @@ def _mask_after_pool(program: Program) -> Program:
 
 def _masked_by(program: Program) -> dict[Op, Value | Constant]:
     """For each `select_n(y > 0, zeros, ct)` of the backward pass, its `y`."""
-    zeros = _zero_arrays(program)
+    zeros = zero_arrays(program)
     made_by = producers(program.forward)
     found = {}
     for op in program.backward:
@@ -243,9 +230,9 @@ def _masked_by(program: Program) -> dict[Op, Value | Constant]:
             continue
         maker = made_by.get(op.values[0])
         is_masked = maker is not None and maker.name == "gt"
-        if is_masked and maker and _is_zero(op.inputs[1], zeros):
+        if is_masked and maker and is_zero(op.inputs[1], zeros):
             y, threshold = maker.inputs
-            if _is_zero(threshold, zeros):
+            if is_zero(threshold, zeros):
                 found[op] = y
     return found
 
@@ -264,7 +251,7 @@ def _positive(value: Value, like: Op) -> Op:
 
 def _relu_gradients(program: Program) -> Program:
     """`select_n(mask, zeros, ct)` as one operation, which can read the mask's bits."""
-    zeros = _zero_arrays(program)
+    zeros = zero_arrays(program)
     forward = set(_forward_values(program))
     backward = []
     for op in program.backward:
@@ -273,7 +260,7 @@ def _relu_gradients(program: Program) -> Program:
             mask in forward
             and mask.shape == op.outputs[0].shape
             and len(op.inputs) == 3
-            and _is_zero(op.inputs[1], zeros)
+            and is_zero(op.inputs[1], zeros)
         ):
             op = _relu_gradient(mask, op.inputs[2], op)
         backward.append(op)
