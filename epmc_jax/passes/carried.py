@@ -4,8 +4,8 @@ What is cheap, XLA:GPU computes where it is read, and keeps for that what it is 
 of a sum over the layers of a dense block all summands, of a slice the whole. Where the
 result is smaller than what is kept for it, it is written before the next layer. Temp
 bytes of gradients compiled for an H100 (`balanced`, float32, `python -m bench memory
---h100`): DenseNet-121 856 MB, and 1853 without; U-Net 4593, and 4908 (with what is
-padded late, `backward_order.py`).
+--h100`): DenseNet-121 856 MB, and 1853 without; U-Net, its skips not cropped early
+(`crops.py`), 4593 and 4908 (with what is padded late, `backward_order.py`).
 """
 
 from __future__ import annotations
