@@ -53,7 +53,7 @@ def plot(schedule: Schedule, path: str | None = None) -> Any:
         ]
         lanes.broken_barh(bars, (0, 0.8), color=color, alpha=0.6, label=direction)
     lanes.set_yticks([0.4, 1.4], ["codecs", "layers"])
-    lanes.legend(loc="upper right")
+    lanes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     memory.fill_between(
         range(len(schedule.live_bytes)),
         [b / 1e6 for b in schedule.live_bytes],
