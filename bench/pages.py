@@ -48,7 +48,9 @@ NOISE = """\
 The mean square of what a policy changes in a gradient, over the variance of plain's
 gradient between minibatches: of the whole gradient, and of the parameter where it is
 largest. Below 1 the choice of the batch matters more. "bits" are `balanced` with
-another number of them.
+another number of them. Parameters whose gradient is 0 but for rounding, as that of a
+bias before a batch normalisation, are left out: what minibatches change there is
+rounding.
 
 ![noise by layer](pictures/noise.svg)
 """

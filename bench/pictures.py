@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from bench import methods, summaries
+from bench import methods, noise, summaries
 from bench.figure import COLOURS
 from bench.record import Row
 
@@ -149,7 +149,7 @@ def _noise(rows: Sequence[Row]) -> Any:
         group = [row for row in rows if row["task"] == task]
         last = max(row["epoch"] for row in group)
         shown = [row for row in group if row["epoch"] == last]
-        for index, row in enumerate(shown):
+        for index, row in enumerate(noise.without_rounding(shown)):
             axes.plot(
                 list(row["layers"].values()),
                 color=COLOURS[index % len(COLOURS)],

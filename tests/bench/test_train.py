@@ -83,3 +83,20 @@ def test_noise_tells_fine_from_coarse_quantisation(task):
     rows = noise.measure(task, trainer.initial(run), chosen, batches=4)
     exact, fine, coarse = (row["all"] for row in rows)
     assert exact < 1e-8 < fine < coarse / 100
+
+
+def test_layers_without_a_gradient_are_left_out():
+    """Of a bias before a batch normalisation all that is seen is rounding."""
+    layers = [
+        {"conv/kernel": 1e-12, "conv/bias": 1.1},
+        {"conv/kernel": 0.02, "conv/bias": 1e9},
+    ]
+    rows = [
+        {"method": method, "epoch": epoch, "all": 0.1, "layers": by_path}
+        for epoch in (0, 3)
+        for method, by_path in zip(("exact", "balanced"), layers, strict=True)
+    ]
+    worst = {(method, path) for method, _, _, _, path in noise.cells(rows)}
+    assert worst == {("exact", "conv/kernel"), ("balanced", "conv/kernel")}
+    # Without `exact` it cannot be told.
+    assert noise.cells(rows[1:2])[0][-1] == "conv/bias"
