@@ -51,15 +51,16 @@ def casts(loss, *args, wrap=lambda gradient: gradient):
     gradient = wrap(jax.grad(epmc_jax.compress(loss, policy=policies.precise())))
     lowered = jax.jit(gradient).trace(*args).lower(lowering_platforms=("cuda",))
     found = {False: [], True: []}
-    for function in lowered.as_text().split("func.func"):
-        for source, is_behind in _casts_of(function):
+    # Names are unique in a function, but not in the bodies of its loops.
+    for body in re.split(r"func\.func|\} do \{", lowered.as_text()):
+        for source, is_behind in _casts_of(body):
             found[is_behind].append(source)
     return sorted(found[False]), sorted(found[True])
 
 
-def _casts_of(function):
-    """Each argument that a function of the program casts, and if behind a barrier."""
-    lines = filter(None, map(RESULT.match, function.splitlines()))
+def _casts_of(body):
+    """Each argument that is cast in a part of the program, and if behind a barrier."""
+    lines = filter(None, map(RESULT.match, body.splitlines()))
     made_by = {name: rest for name, *rest in map(re.Match.groups, lines)}
     for op, inputs, types in made_by.values():
         if op != "convert" or not types.endswith("bf16>"):
@@ -72,7 +73,8 @@ def _casts_of(function):
                 break
             is_behind |= before == "optimization_barrier"
             source = inputs.split(", ")[int(place or 0)]
-        if source.startswith("%arg"):
+        # The second: of a loop whose body is no function.
+        if source.startswith(("%arg", "%iterArg")):
             yield source, is_behind
 
 
