@@ -161,5 +161,8 @@ def _noise(rows: Sequence[Row]) -> Any:
         axes.set(yscale="log", xlabel="parameter", ylabel="error / minibatch noise")
         axes.set_ylim(bottom=1e-6)
         axes.set_title(f"{task}, epoch {last}", fontsize=9)
-    panels[0, 0].legend(frameon=False, fontsize=7)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=7, fontsize=8, frameon=False
+    )
     return figure
