@@ -44,6 +44,7 @@ def crops_before_layers(selection: Selection) -> dict[Op, Crops]:
     encoded = {s.source for s in selection.stored}
     kept = {s.source for s in selection.stored if isinstance(s.codec, Raw)}
     kept.update(v for v in program.outputs if isinstance(v, Value))
+    frees = made_at.keys() - kept
     read_at = {
         v: step for step, op in enumerate(ops) if op.name != "slice" for v in op.values
     }
@@ -54,7 +55,7 @@ def crops_before_layers(selection: Selection) -> dict[Op, Crops]:
         parts = [v for v in made if v in read_at]
         gain = whole.nbytes - sum(part.nbytes for part in parts)
         # A slice that is encoded is encoded where it stands.
-        is_free = whole in made_at.keys() - kept and encoded.isdisjoint(made)
+        is_free = whole in frees and encoded.isdisjoint(made)
         if not is_free or not parts or gain <= least_gain:
             continue
         last_read = max(made_at[whole], read_at.get(whole, 0))

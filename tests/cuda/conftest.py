@@ -51,6 +51,13 @@ def _tool(name):
 
 
 @pytest.fixture(scope="session")
+def nvcc():
+    """For tests of what nvcc makes of the kernels."""
+    if shutil.which("nvcc") is None:
+        pytest.skip("no nvcc in PATH, and what it makes of the kernels is tested")
+
+
+@pytest.fixture(scope="session")
 def emulator_build():
     """The folder of the emulated library and the C++ tests of the kernels."""
     cmake, ninja = _tool("cmake"), _tool("ninja")

@@ -2,19 +2,12 @@
 
 import os
 import re
-import shutil
 
 import pytest
 
 from bench import cuda_kernels, sass
 
-pytestmark = [
-    pytest.mark.native,
-    pytest.mark.skipif(
-        shutil.which("nvcc") is None,
-        reason="what nvcc makes of the kernels is tested, and nvcc is not in PATH",
-    ),
-]
+pytestmark = [pytest.mark.native, pytest.mark.usefixtures("nvcc")]
 
 
 def _budget_of(kernels, name):

@@ -1,20 +1,12 @@
 """What nvcc makes of the kernels: the bytes they write, and the memory they touch."""
 
-import shutil
-
 import numpy as np
 import pytest
 
 from bench import cuda, cuda_kernels
 from epmc_jax import machines
 
-pytestmark = [
-    pytest.mark.native,
-    pytest.mark.skipif(
-        shutil.which("nvcc") is None,
-        reason="what nvcc makes of the kernels is tested, and nvcc is not in PATH",
-    ),
-]
+pytestmark = [pytest.mark.native, pytest.mark.usefixtures("nvcc")]
 CASES = [
     pytest.param(kernels.folder, case, dtype, id=f"{case.name} {dtype}")
     for kernels in cuda_kernels.ALL

@@ -96,9 +96,10 @@ def arrays():
     return weights, jax.random.normal(keys[4], (ROWS, WIDTH))
 
 
-def tied_slices(loss):
+def tied_slices(loss, **kwargs):
     """The slices of activations that a gradient on GPUs has in barriers."""
-    gradient = jax.grad(epmc_jax.compress(loss, policy=policies.precise()))
+    compressed = epmc_jax.compress(loss, policy=policies.precise())
+    gradient = jax.grad(compressed, **kwargs)
     traced = jax.jit(gradient).trace(*arrays())
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
     tied = {name for names in BARRIER.findall(text) for name in names.split(", ")[1:]}
@@ -112,6 +113,15 @@ def tied_slices(loss):
 @pytest.mark.parametrize(("loss", "expected"), LOSSES)
 def test_parts_are_made_before_the_next_layer(loss, expected):
     assert tied_slices(loss) == expected
+
+
+def test_an_array_that_is_returned_is_there_anyway():
+    def returned(weights, x):
+        first = layers(weights[:1], x)
+        deep = layers(weights[1:], first)
+        return (jnp.concatenate([first[:, 32:96], deep], axis=-1) ** 2).mean(), first
+
+    assert tied_slices(returned, has_aux=True) == []
 
 
 @pytest.mark.parametrize(("loss", "_"), LOSSES)

@@ -4,13 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import epmc_jax
 from epmc_jax import policies
 
-ROWS = jax.random.normal(jax.random.key(0), (6, 5, 70))
+# More than a byte counts.
+LENGTH = 300
+ROWS = jax.random.normal(jax.random.key(0), (6, 5, LENGTH))
 # Of the last axis some are out of bounds, on both sides.
-PLACES = jax.random.randint(jax.random.key(1), (6, 5), -75, 75)
+PLACES = jax.random.randint(jax.random.key(1), (6, 5), -LENGTH - 9, LENGTH + 9)
 
 
 def _last_axis(x, places):
@@ -18,12 +22,12 @@ def _last_axis(x, places):
 
 
 def _middle_axis(x, places):
-    places = jnp.broadcast_to(places[:, :1, None] % 7 - 1, (6, 1, 70))
+    places = jnp.broadcast_to(places[:, :1, None] % 7 - 1, (6, 1, LENGTH))
     return jnp.take_along_axis(x, places, axis=1)
 
 
 def _of_bytes(x, places):
-    return _last_axis(x, (places % 70).astype(jnp.uint8))
+    return _last_axis(x, (places % 256).astype(jnp.uint8))
 
 
 def _vmapped(x, places):
@@ -78,3 +82,15 @@ def test_anything_else_is_scattered(take):
     plain, compressed = gradients(take, ROWS)
     assert "scatter" in compressed.lower(ROWS, PLACES).as_text()
     np.testing.assert_array_equal(compressed(ROWS, PLACES), plain(ROWS, PLACES))
+
+
+def test_rows_that_are_split_by_type():
+    mesh = jax.make_mesh((1, 1), ("a", "b"), axis_types=(AxisType.Explicit,) * 2)
+    with jax.set_mesh(mesh):
+        x = jax.device_put(ROWS, NamedSharding(mesh, P("a", "b", None)))
+        places = jax.device_put(PLACES, NamedSharding(mesh, P("a", "b")))
+        plain, compressed = gradients(_last_axis, x)
+        assert "scatter" not in compressed.lower(x, places).as_text()
+        found = compressed(x, places)
+        assert found.sharding == x.sharding
+        np.testing.assert_array_equal(found, plain(x, places))
