@@ -4,28 +4,38 @@ from collections.abc import Callable
 
 MEMORIES_GB = (16, 40, 80)
 MOST_BATCH = 1 << 16
-_FIRST = 16
+_MOST_GUESSES = 8
 
 
-def largest_batch(nbytes: Callable[[int], int], limit_bytes: float) -> int:
+def largest_batch(
+    nbytes: Callable[[int], int], limit_bytes: float, known: tuple[int, int]
+) -> int:
     """The largest batch with `nbytes(batch) <= limit_bytes`, to 1 in 64; 0 if none.
 
-    A bisection whose first probe is where the line through batch 1 and 16 meets the
-    limit: memory is nearly a straight line of the batch, and compiling takes seconds.
+    A probe may take minutes to compile, and memory is nearly a straight line of the
+    batch: the next one is where the line through the last two meets the limit, first
+    those of `known`. What guesses do not enclose is bisected.
     """
-    if nbytes(1) > limit_bytes:
-        return 0
-    slope = (nbytes(_FIRST) - nbytes(1)) / (_FIRST - 1)
-    meets = 1 + (limit_bytes - nbytes(1)) / slope if slope > 0 else MOST_BATCH
-    probe = max(2, min(MOST_BATCH, int(meets)))
-    step = max(1, probe // 64)
-    fits, above = 1, MOST_BATCH + 1
-    while above - fits > max(1, fits // 64):
-        if nbytes(probe) <= limit_bytes:
-            fits, probe = probe, probe + step
-        else:
-            above, probe = probe, probe - step
-        step *= 2
-        if not fits < probe < above:
-            probe = (fits + above) // 2
-    return fits
+    probed = [(batch, nbytes(batch)) for batch in known]
+    while True:
+        fits = max((b for b, n in probed if n <= limit_bytes), default=0)
+        above = min((b for b, n in probed if n > limit_bytes), default=MOST_BATCH + 1)
+        # Both ends are probed: what fits, and what is this much larger.
+        tolerance = max(1, fits // 64)
+        if above - fits <= tolerance:
+            return fits
+        guess = _meets(limit_bytes, *probed[-2:])
+        if guess is None or len(probed) > _MOST_GUESSES:
+            guess = (fits + above) // 2
+        probe = min(max(guess, fits + tolerance), above - tolerance)
+        probed.append((probe, nbytes(probe)))
+
+
+def _meets(
+    limit_bytes: float, first: tuple[int, int], second: tuple[int, int]
+) -> int | None:
+    """The batch where the line through two has so many bytes; None if it falls."""
+    slope = (second[1] - first[1]) / (second[0] - first[0])
+    if slope <= 0:
+        return None
+    return int(second[0] + (limit_bytes - second[1]) / slope)

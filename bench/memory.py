@@ -112,9 +112,7 @@ def _problem(name: str, options: argparse.Namespace, batch: int | None) -> Probl
     return problem.in_dtype(DTYPES[options.dtype])
 
 
-def _largest(
-    name: str, method: Method, options: argparse.Namespace
-) -> dict[str, int | None]:
+def _largest(name: str, method: Method, options: argparse.Namespace) -> dict[str, int]:
     """By device memory in GB: the largest batch that fits."""
 
     @functools.cache
@@ -122,7 +120,14 @@ def _largest(
         problem = _problem(name, options, batch)
         return measure(problem, method, h100=options.h100)["device_bytes"]
 
-    return {f"{gb} GB": largest_batch(nbytes, 1e9 * gb) for gb in MEMORIES_GB}
+    found: dict[str, int] = {}
+    known = (1, 16)
+    for gb in MEMORIES_GB:
+        batch = largest_batch(nbytes, 1e9 * gb, known)
+        found[f"{gb} GB"] = batch
+        # The line from there is a better guess than that of small batches.
+        known = (16, batch) if batch > 16 else known
+    return found
 
 
 def _show(console: Console, rows: Sequence[dict[str, Any]]) -> None:

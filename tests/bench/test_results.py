@@ -1,6 +1,7 @@
 """The page of results is what its records come to; the bars can be missed."""
 
 import json
+import math
 
 import pytest
 
@@ -193,12 +194,30 @@ def test_largest_batch_is_the_last_that_fits(limit):
     def nbytes(batch):
         return 100 + 7 * batch + 13 * (batch % 3 == 0)  # not quite a line
 
-    found = largest_batch(nbytes, limit)
+    found = largest_batch(nbytes, limit, (1, 16))
     assert nbytes(found) <= limit
     above = range(found + 1, MOST_BATCH + 1)
     last = max((b for b in above if nbytes(b) <= limit), default=found)
     assert last - found <= max(2, found // 64)
 
 
+@pytest.mark.parametrize("shape", [math.sqrt, lambda b: b**1.5, lambda b: 1 + b // 999])
+def test_largest_batch_of_what_is_no_line(shape):
+    found = largest_batch(lambda batch: int(1e6 * shape(batch)), 5e6, (1, 16))
+    assert shape(found) <= 5
+    assert shape(found + found // 64 + 1) > 5
+
+
+def test_two_or_three_probes_find_the_largest_batch():
+    probes = []
+
+    def nbytes(batch):
+        probes.append(batch)
+        return 10**6 + 1000 * batch
+
+    assert 990 <= largest_batch(nbytes, 2e6, (1, 16)) <= 1000
+    assert len(probes) <= 4
+
+
 def test_no_batch_fits():
-    assert largest_batch(lambda batch: 100 * batch, 99) == 0
+    assert largest_batch(lambda batch: 100 * batch, 99, (1, 16)) == 0
