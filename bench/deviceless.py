@@ -5,6 +5,7 @@ Needs jax's CUDA plug-in (`pip install "jax[cuda13]"`, several GB); no driver, n
 calls up when it compiles: they need handlers registered for CUDA.
 """
 
+import string
 from typing import Any
 
 import jax
@@ -13,8 +14,9 @@ from jax.experimental import topologies
 from bench.measure import gradient
 from bench.methods import Loss
 
+H100_BYTES = 84_929_347_584
 # What XLA asks a device for when it plans a program, as an H100 SXM answers.
-H100 = """
+_H100 = string.Template("""
 gpu_device_info {
   threads_per_block_limit: 1024
   threads_per_warp: 32
@@ -32,14 +34,14 @@ gpu_device_info {
   clock_rate_ghz: 1.98
   memory_bandwidth: 3352320000000
   l2_cache_size: 52428800
-  device_memory_size: 84929347584
+  device_memory_size: $memory_bytes
   cuda_compute_capability { major: 9 }
 }
 platform_name: "CUDA"
 dnn_version_info { major: 9 minor: 10 }
 runtime_version { major: 13 minor: 0 }
 device_description_str: "NVIDIA H100 80GB HBM3"
-"""
+""")
 
 
 class NoCudaPluginError(RuntimeError):
@@ -57,9 +59,19 @@ def require() -> None:
         ) from error
 
 
-def compile_gradient(loss: Loss, args: tuple[Any, ...]) -> jax.stages.Compiled:
-    """The gradient of `loss` compiled for one H100; its results are never computed."""
-    sharding = _sharding()
+def h100(memory_bytes: int = H100_BYTES) -> str:
+    """XLA's description of an H100 with so much memory."""
+    return _H100.substitute(memory_bytes=memory_bytes)
+
+
+def compile_gradient(
+    loss: Loss, args: tuple[Any, ...], memory_bytes: int = H100_BYTES
+) -> jax.stages.Compiled:
+    """The gradient of `loss` compiled for one H100; its results are never computed.
+
+    With less memory XLA recomputes more by itself, to fit.
+    """
+    sharding = _sharding(memory_bytes)
     placed = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), args
     )
@@ -67,9 +79,9 @@ def compile_gradient(loss: Loss, args: tuple[Any, ...]) -> jax.stages.Compiled:
     return traced.lower(lowering_platforms=("cuda",)).compile()
 
 
-def _sharding() -> jax.sharding.Sharding:
+def _sharding(memory_bytes: int = H100_BYTES) -> jax.sharding.Sharding:
     topology = topologies.get_topology_desc(
-        platform="cuda", target_config=H100, topology="1x1x1"
+        platform="cuda", target_config=h100(memory_bytes), topology="1x1x1"
     )
     mesh = topologies.make_mesh(topology, (1,), ("device",))
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from rich.console import Console
 
@@ -91,11 +92,9 @@ def _row(name: str, method: Method, options: argparse.Namespace) -> dict[str, An
 
 def measure(problem: Problem, method: Method, *, h100: bool) -> dict[str, Any]:
     """Bytes and seconds, or what the compiler says instead."""
-    loss, args = problem.loss(method), problem.avals()
-    compile_for = deviceless.compile_gradient if h100 else compile_gradient
     start = time.perf_counter()
     try:
-        compiled = compile_for(loss, args)
+        compiled = _compile(problem, method, deviceless.H100_BYTES if h100 else None)
     except Exception as error:  # XLA's own errors have no common class
         if method is not methods.OFFLOAD:
             raise
@@ -103,8 +102,18 @@ def measure(problem: Problem, method: Method, *, h100: bool) -> dict[str, Any]:
     return {
         "compile_s": round(time.perf_counter() - start, 2),
         **program_bytes(compiled),
-        "saved_bytes": saved_bytes(loss, args),
+        "saved_bytes": saved_bytes(problem.loss(method), problem.avals()),
     }
+
+
+def _compile(
+    problem: Problem, method: Method, h100_bytes: int | None
+) -> jax.stages.Compiled:
+    """The gradient, for an H100 with so much memory or, None, for this machine."""
+    loss, args = problem.loss(method), problem.avals()
+    if h100_bytes is None:
+        return compile_gradient(loss, args)
+    return deviceless.compile_gradient(loss, args, h100_bytes)
 
 
 def _problem(name: str, options: argparse.Namespace, batch: int | None) -> Problem:
@@ -114,20 +123,24 @@ def _problem(name: str, options: argparse.Namespace, batch: int | None) -> Probl
 
 def _largest(name: str, method: Method, options: argparse.Namespace) -> dict[str, int]:
     """By device memory in GB: the largest batch that fits."""
-
-    @functools.cache
-    def nbytes(batch: int) -> int:
-        problem = _problem(name, options, batch)
-        return measure(problem, method, h100=options.h100)["device_bytes"]
-
     found: dict[str, int] = {}
     known = (1, 16)
     for gb in MEMORIES_GB:
-        batch = largest_batch(nbytes, 1e9 * gb, known)
+        nbytes = functools.partial(_device_bytes, name, method, options, gb)
+        batch = largest_batch(functools.cache(nbytes), 1e9 * gb, known)
         found[f"{gb} GB"] = batch
         # The line from there is a better guess than that of small batches.
-        known = (16, batch) if batch > 16 else known
+        known = (batch, 2 * batch) if batch else known
     return found
+
+
+def _device_bytes(
+    name: str, method: Method, options: argparse.Namespace, gb: int, batch: int
+) -> int:
+    """What the gradient needs of a device that has `gb` GB."""
+    problem = _problem(name, options, batch)
+    h100_bytes = gb * 10**9 if options.h100 else None
+    return program_bytes(_compile(problem, method, h100_bytes))["device_bytes"]
 
 
 def _show(console: Console, rows: Sequence[dict[str, Any]]) -> None:

@@ -24,7 +24,8 @@ floats encoded by code that XLA compiles, as on a platform without kernels.
 """
 BATCHES = """\
 The largest batch (to 1 in 64) whose gradient fits: arguments, results and temp bytes
-together, as XLA plans them.
+together, as XLA plans them. For GPUs XLA itself recomputes where a program does not
+fit, so it is compiled for a device of each size.
 """
 SPARSE = """\
 What `balanced` stores of one image at initialisation, masks and pool indices included,

@@ -56,7 +56,7 @@ gradient = jax.grad(epmc_jax.compress(mlp, policy=balanced))
 split_features = epmc_jax.Policy(*balanced.rules, ways=2)
 by_features = jax.grad(epmc_jax.compress(mlp, policy=split_features))
 topology = topologies.get_topology_desc(
-    platform="cuda", target_config=deviceless.H100, topology="1x1x2"
+    platform="cuda", target_config=deviceless.h100(), topology="1x1x2"
 )
 devices = topologies.make_mesh(topology, (2,), ("data",)).devices
 found = {{}}
