@@ -109,6 +109,9 @@ class AbstractCodec(abc.ABC):
     # True: on GPUs XLA computes `decode_reference` inside what uses the array, which is
     # then never in memory. False where elements are gathered, or their places summed.
     decode_fuses: ClassVar[bool] = True
+    # True: on GPUs XLA computes `encode_reference` inside what makes the array, in a
+    # pass. False where elements are read twice, for a scale first.
+    encode_fuses: ClassVar[bool] = False
 
     @abc.abstractmethod
     def accepts(self, dtype: Any) -> bool:
@@ -188,7 +191,7 @@ class AbstractCodec(abc.ABC):
         """Encodes `x`. Raises: `TypeError` if its dtype is not accepted.
 
         `lags`: on a GPU the kernel may run beside what comes next, until its bytes
-        are waited for.
+        are waited for; code that fuses is part of what makes `x`.
         """
         x = jnp.asarray(x)
         if not self.accepts(x.dtype):

@@ -60,10 +60,19 @@ def _encode_reference(
     shape = _encoded_shape(x, codec, row_axes)
     if math.prod(shape) == 0:
         return jnp.zeros(shape, jnp.uint8)
-    # Joined, not one axis after the other: dither numbers the groups of all rows.
-    rows = x.reshape(math.prod(shape[:-1]), -1) if row_axes > 1 else x
     with jax.named_scope(ENCODE_SCOPE):
-        return codec.encode_reference(rows).reshape(shape)
+        return _encode_rows(codec, x, row_axes).reshape(shape)
+
+
+def _encode_rows(codec: Any, x: Any, row_axes: int) -> Any:
+    """The bytes as jnp code; with several axes of rows these may come back as one."""
+    if row_axes == 1:
+        return codec.encode_reference(x)
+    if codec.encode_fuses:
+        # One axis after the other: joined, they would be gathered where they are split.
+        return jax.vmap(lambda r: _encode_rows(codec, r, row_axes - 1))(x)
+    # Dither numbers the groups of all rows.
+    return codec.encode_reference(x.reshape(math.prod(x.shape[:row_axes]), -1))
 
 
 def _by_rows(call: Callable[..., Any], operands: Sequence[Any], row_axes: int) -> Any:
@@ -80,7 +89,9 @@ def _encode_on_cpu(x: Any, *, codec: Any, row_axes: int, lags: bool) -> Any:
 
 def _encode_on_cuda(x: Any, *, codec: Any, row_axes: int, lags: bool) -> Any:
     kernel = codec.encode_kernel(x.dtype)
-    if kernel is None or not _kernels.has_cuda_kernel(kernel.target):
+    # A kernel would read again what is at hand where `x` is made.
+    is_fused = lags and codec.encode_fuses
+    if is_fused or kernel is None or not _kernels.has_cuda_kernel(kernel.target):
         return _encode_reference(x, codec=codec, row_axes=row_axes)
     lags = lags and _kernels.runs_asynchronously(kernel.target)
     stream = _ENCODE_STREAM if lags else None

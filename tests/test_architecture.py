@@ -41,7 +41,7 @@ PASSES = (
     {"selection"},
     {"blocks", "costs", "pins"},
     {"hiding"},
-    {"backward_order", "carried", "casts", "crops", "encoding"},
+    {"backward_order", "carried", "casts", "crops", "draws", "encoding"},
     {"execution"},
     {"loops", "branches", "shards"},
     {"control_flow"},

@@ -34,6 +34,7 @@ class BitMask(AbstractCodec):
     """
 
     keeps_decision: ClassVar[bool] = True
+    encode_fuses: ClassVar[bool] = True
 
     def accepts(self, dtype: Any) -> bool:
         return jnp.dtype(dtype).name in FLOATS | {"bool"}

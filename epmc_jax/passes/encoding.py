@@ -8,7 +8,7 @@ from typing import Any
 
 from epmc_jax._block_coding import encode_made
 from epmc_jax._lagging import materialized_for, pin_encoded
-from epmc_jax._ordering import materialized
+from epmc_jax._ordering import barrier, materialized
 from epmc_jax.codecs import Raw
 from epmc_jax.passes.blocks import encoded_in_blocks
 from epmc_jax.passes.exactness import is_cheap
@@ -32,6 +32,7 @@ class Encoder:
     What encodes between the layers is waited for at once, what encodes beside them
     `lag` layers later. Which of the two a codec does depends on the platform: the
     program has the ties of both, and each platform takes its own (`pin_encoded`).
+    What XLA computes inside the kernel that makes the array is made there.
     """
 
     def __init__(self, selection: Selection, env: dict[Value, Any]):
@@ -44,6 +45,7 @@ class Encoder:
         self.untied: list[tuple[Any, str | None]] = []
         self.lagging: list[_Lagging] = []
         self.pinned_later = pins_of(selection).once
+        self.read = {v for op in selection.forward_ops for v in op.values}
         self.in_blocks = encoded_in_blocks(selection)
         self.by_source: dict[Value, list[Stored]] = {}
         for stored in selection.stored:
@@ -61,16 +63,35 @@ class Encoder:
         array = self.env[value]
         if not carries and (encodes or value in self.pinned_later):
             array = materialized(array)
-        for target in filter(None, map(self._target, to_store)):
-            array = materialized_for(array, target)
-        for stored in to_store:
-            self.saved[stored] = self._saved(stored, array)
+        fused = [s for s in to_store if s.codec.encode_fuses]
+        beside = [s for s in to_store if s not in fused]
+        for stored in fused:
+            array = self._encode_fused(stored, array)
+        if not (fused and value in self.read):
+            for target in filter(None, map(self._target, beside)):
+                array = materialized_for(array, target)
+        for stored in beside:
+            self.saved[stored] = self._encoded(stored, array)
         if is_float(value) and (carries or encodes):
             array, *_ = pin_encoded(array, self.untied, lags=False)
             self.untied = []
         # Every later reader takes the pinned array, so that it is the last reader of
         # the one before and shares its memory.
         self.env[value] = array
+
+    def _encode_fused(self, stored: Stored, array: Any) -> Any:
+        """Returns `array`, where there are barriers made at once with its bytes.
+
+        What only the encoder reads is never in memory there.
+        """
+        rows = stored.codec.encode(array, lags=True).rows
+        kernel = stored.codec.encode_kernel(stored.source.dtype)
+        is_read = stored.source in self.read
+        if is_read:
+            array, rows = barrier(array, rows)
+        self.saved[stored] = rows
+        self.untied.append((rows, kernel.target if kernel and is_read else None))
+        return array
 
     def _encode_in_blocks(self, stored: Stored) -> None:
         """Nothing reads the array as a whole, so nothing is tied to it."""
@@ -85,7 +106,7 @@ class Encoder:
         kernel = stored.codec.encode_kernel(dtype) if self.lag else None
         return kernel.target if kernel else None
 
-    def _saved(self, stored: Stored, array: Any) -> Any:
+    def _encoded(self, stored: Stored, array: Any) -> Any:
         if isinstance(stored.codec, Raw):
             return array
         rows = stored.codec.encode(array, lags=self.lag > 0).rows

@@ -29,6 +29,7 @@ from epmc_jax.passes.blocks import encoded_in_blocks
 from epmc_jax.passes.carried import Carried
 from epmc_jax.passes.casts import LateCasts, casts_before_layers, repeated_casts
 from epmc_jax.passes.crops import Crops, crops_before_layers
+from epmc_jax.passes.draws import LateDraw, draws_after_layers
 from epmc_jax.passes.encoding import Encoder
 from epmc_jax.passes.exactness import is_cheap, is_reduction, takes_long
 from epmc_jax.passes.pins import pins_of
@@ -57,17 +58,18 @@ def run_forward(selection: Selection, arrays: Sequence[Any]) -> tuple[list, list
         encoder.encode(argument)
     ops = selection.forward_ops
     last = next(filter(takes_long, reversed(ops)), None)
-    before_layers: list[Mapping[Op, Crops | LateCasts]]
-    before_layers = [crops_before_layers(selection), casts_before_layers(selection)]
-    moved = {
-        op for by_layer in before_layers for m in by_layer.values() for op in m.ops
-    }
+    before: list[Mapping[Op, Crops | LateCasts | LateDraw]] = [
+        crops_before_layers(selection),
+        casts_before_layers(selection),
+        draws_after_layers(selection),
+    ]
+    moved = {op for by_op in before for m in by_op.values() for op in m.ops}
     for op in ops:
         if op in moved:
             continue
-        for by_layer in before_layers:
-            if op in by_layer:
-                by_layer[op].run(env)
+        for by_op in before:
+            if op in by_op:
+                by_op[op].run(env)
         if not (is_cheap(op) or is_reduction(op)):
             encoder.await_due(op.values)
         outs = op.call(*(read(env, x) for x in op.inputs))

@@ -1,0 +1,59 @@
+"""Random numbers: drawn where a layer needs them.
+
+They follow from a key alone. XLA:GPU draws those of all layers in one kernel as soon as
+the program starts, and keeps them: a byte per element of each dropout, which is twice
+what is stored of its mask and of half the array, in 4 bits. So the key of a draw waits
+for the layer before it. Not on CPUs, where XLA draws late by itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from epmc_jax._ordering import barrier
+from epmc_jax.passes.exactness import is_cheap, takes_long
+from epmc_jax.passes.program import Op, Value, is_float
+from epmc_jax.passes.stored import Selection
+
+# XLA may have fewer early: a barrier each would cost more than they do.
+_SMALL_BYTES = 2**18
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LateDraw:
+    """`key`, which is not to be used before `after` is there."""
+
+    key: Value
+    after: Value
+
+    @property
+    def ops(self) -> list[Op]:
+        """What need not run in its place: nothing."""
+        return []
+
+    def run(self, env: dict[Value, Any]) -> None:
+        """Replaces the key in `env`."""
+        env[self.key], _ = barrier(env[self.key], env[self.after])
+
+
+def draws_after_layers(selection: Selection) -> dict[Op, LateDraw]:
+    """Operations of the forward pass that make a large array of a key, which no layer
+    made, once there is a layer to wait for."""
+    found: dict[Op, LateDraw] = {}
+    of_layers: set[Value] = set()
+    last: Value | None = None
+    for op in selection.forward_ops:
+        if not of_layers.isdisjoint(op.values) or takes_long(op):
+            of_layers.update(op.outputs)
+        elif last is not None and not is_cheap(op) and _is_draw(op):
+            found[op] = LateDraw(op.values[0], last)
+        if takes_long(op):
+            floats = [v for v in op.outputs if is_float(v)]
+            last = max(floats, key=lambda v: v.nbytes, default=last)
+    return found
+
+
+def _is_draw(op: Op) -> bool:
+    made = sum(v.nbytes for v in op.outputs)
+    return len(op.values) == 1 and made > _SMALL_BYTES > op.values[0].nbytes
