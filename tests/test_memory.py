@@ -27,6 +27,23 @@ def test_a_deep_mlp_keeps_a_fifteenth():
     assert plain / temp_bytes(jax.grad(compressed), *args) >= 15
 
 
+def test_dropouts_are_drawn_one_after_the_other():
+    """XLA would draw all at the start: eight bytes for each element."""
+
+    def loss(layers, x, key):
+        for index, weights in enumerate(layers):
+            x = jnp.tanh(x @ weights)
+            keep = jax.random.bernoulli(jax.random.fold_in(key, index), 0.9, x.shape)
+            x = jnp.where(keep, x / 0.9, 0)
+        return (x**2).mean()
+
+    layers = [SHAPE((512, 512), jnp.float32)] * 24
+    args = layers, SHAPE((2048, 512), jnp.float32), jax.random.key(0)
+    plain = temp_bytes(jax.grad(loss), *args)
+    compressed = epmc_jax.compress(loss, policy=policies.balanced())
+    assert plain / temp_bytes(jax.grad(compressed), *args) >= 12
+
+
 @pytest.mark.parametrize(("policy", "least"), [("precise", 2.6), ("balanced", 3.0)])
 def test_convolutions_with_pools(policy, least):
     """A stack of conv-BN-ReLU with overlapping pools: the hard parts of a ResNet."""

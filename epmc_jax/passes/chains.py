@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from epmc_jax.passes.exactness import is_cheap, is_reduction
-from epmc_jax.passes.program import Op, Program, Value
+from epmc_jax.passes.program import Op, Program, Value, is_float
 
 _JOINTS_PER_STORED_ONE = 2
 # An input that was made this many layers before the others came by another way.
@@ -28,8 +28,12 @@ def ends_of_chains(program: Program, free: Collection[Value]) -> set[Op]:
     layer: dict[Value, int] = {}
     joints: dict[Value, int] = {}
     ends: set[Op] = set()
+    arrays = {v for v in program.arguments if is_float(v)}
     for op in program.forward:
         made = [v for v in op.values if v in layer]
+        # Random numbers follow from a key: no stream joins where they are used.
+        if not made and arrays.isdisjoint(op.values):
+            continue
         here = max((layer[v] for v in made), default=0)
         count = max((joints[v] for v in made), default=0)
         if _is_joint(op, [v for v in made if v not in free], layer):

@@ -1,9 +1,9 @@
 """Random numbers: drawn where a layer needs them.
 
-They follow from a key alone. XLA:GPU draws those of all layers in one kernel as soon as
-the program starts, and keeps them: a byte per element of each dropout, which is twice
-what is stored of its mask and of half the array, in 4 bits. So the key of a draw waits
-for the layer before it. Not on CPUs, where XLA draws late by itself.
+They follow from a key alone: XLA draws those of all layers as soon as the program
+starts, and keeps them. On GPUs that is a byte per element of each dropout, more than is
+stored of its mask and its array in 4 bits; on CPUs it is eight. So the key of a draw
+waits for the layer before it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from epmc_jax._ordering import barrier
+import jax
+
+from epmc_jax._ordering import pin
 from epmc_jax.passes.exactness import is_cheap, takes_long
 from epmc_jax.passes.program import Op, Value, is_float
 from epmc_jax.passes.stored import Selection
@@ -34,7 +36,12 @@ class LateDraw:
 
     def run(self, env: dict[Value, Any]) -> None:
         """Replaces the key in `env`."""
-        env[self.key], _ = barrier(env[self.key], env[self.after])
+        key, after = env[self.key], env[self.after]
+        if not jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+            env[self.key] = pin(key, after)
+            return
+        pinned = pin(jax.random.key_data(key), after)
+        env[self.key] = jax.random.wrap_key_data(pinned, impl=jax.random.key_impl(key))
 
 
 def draws_after_layers(selection: Selection) -> dict[Op, LateDraw]:

@@ -46,15 +46,19 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 import epmc_jax
 from bench import deviceless, overlap
 
-def mlp(layers, x):
+def mlp(layers, x, activation=jax.nn.gelu):
     for weights in layers:
-        x = jax.nn.gelu(x @ weights)
+        x = activation(x @ weights)
     return (x**2).mean()
+
+def relus(layers, x):
+    return mlp(layers, x, jax.nn.relu)
 
 balanced = epmc_jax.policies.balanced()
 gradient = jax.grad(epmc_jax.compress(mlp, policy=balanced))
 split_features = epmc_jax.Policy(*balanced.rules, ways=2)
 by_features = jax.grad(epmc_jax.compress(mlp, policy=split_features))
+masks_by_features = jax.grad(epmc_jax.compress(relus, policy=split_features))
 topology = topologies.get_topology_desc(
     platform="cuda", target_config=deviceless.h100(), topology="1x1x2"
 )
@@ -80,7 +84,33 @@ mapped = jax.vmap(gradient, in_axes=(None, 0))
 compiled("vmap", mapped, AxisType.Auto, (2, *two), P("data"))
 in_turn = P(None, "data"), P("data", None)
 compiled("features", by_features, AxisType.Auto, two, P(), in_turn)
+compiled("masks", masks_by_features, AxisType.Auto, two, P(), in_turn)
 json.dump(found, sys.stdout)
+"""
+# Of each kernel, how many masks of dropout it makes.
+DROPOUTS = f"""
+import json
+import sys
+import jax
+import jax.numpy as jnp
+import epmc_jax
+from bench import deviceless, methods
+
+def loss(weights, state, x, key):
+    for index, w in enumerate(weights):
+        x = jnp.tanh(x @ w)
+        keep = jax.random.bernoulli(jax.random.fold_in(key, index), 0.9, x.shape)
+        x = jnp.where(keep, x / 0.9, 0)
+    return (x**2).mean(), state
+
+weights = [jax.ShapeDtypeStruct(({WIDTH}, {WIDTH}), jnp.float32)] * {DEPTH}
+x = jax.ShapeDtypeStruct(({BATCH}, {WIDTH}), jnp.float32)
+key = jax.eval_shape(jax.random.PRNGKey, 0)
+compressed = methods.BALANCED.wrap(loss)
+program = deviceless.compile_gradient(compressed, (weights, None, x, key))
+lines = program.as_text().splitlines()
+results = [line.partition(" fusion(")[0] for line in lines if " fusion(" in line]
+json.dump([r.count("pred[{BATCH},{WIDTH}]") for r in results], sys.stdout)
 """
 
 
@@ -124,5 +154,9 @@ def test_shards_and_batches_keep_the_order():
         assert counted["encode_calls"] == DEPTH
         assert counted["gathers"] == 0
         # Where features are split, XLA starts every second one beside an all-reduce.
-        beside_reduce = DEPTH // 2 if name == "features" else 0
+        beside_reduce = DEPTH // 2 if name in ("features", "masks") else 0
         assert counted["encode_hidden"] + beside_reduce >= DEPTH - 1
+
+
+def test_dropouts_are_drawn_one_after_the_other():
+    assert sorted(run(DROPOUTS))[-DEPTH - 1 :] == [0] + [1] * DEPTH

@@ -137,6 +137,21 @@ def test_dropout_keeps_one_bit():
     assert ("lt", (64, 256), "BitMask") in encoded(loss, W, X, jax.random.key(0))
 
 
+def test_what_a_dropout_leaves_is_recomputed():
+    """Its mask comes from no layer: no residual stream ends there."""
+
+    def loss(w, x, key):
+        for index in range(6):
+            x = jnp.tanh(x @ w)
+            keep = jax.random.bernoulli(jax.random.fold_in(key, index), 0.5, x.shape)
+            x = jnp.where(keep, 2 * x, 0)
+        return x.sum()
+
+    made = encoded(loss, W, X, jax.random.key(0))
+    floats = [producer for producer, _, codec in made if codec != "BitMask"]
+    assert floats == ["tanh"] * 6
+
+
 def test_indices_with_a_known_range_are_packed():
     def loss(w, x):
         z = x @ w
