@@ -14,10 +14,8 @@ HUGE_PAGES = "glibc.malloc.hugetlb=1"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "epmc_jax")
 DEVICELESS = {
     # Autotuning runs candidates on the device; so does the choice of Triton's tiles.
-    # jax 0.12 has two calls in flight, if not told otherwise.
     "XLA_FLAGS": "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false "
-    "--xla_gpu_experimental_stream_annotation=true "
-    "--xla_gpu_experimental_parallel_async_compute_limit=4",
+    "--xla_gpu_experimental_stream_annotation=true",
     # "cpu" would hide the plug-in; with the check it loads only beside a driver.
     "JAX_PLATFORMS": "",
     "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
