@@ -252,6 +252,30 @@ def mapped(policy, *, compressed_inside, check_vma):
     return compare(around(body), policy, *args)
 
 
+def dropouts(policy, kind, *, inside=None):
+    """Random numbers wait for a layer, and no device for another. `inside`: whether
+    the gradient is within a `shard_map`, or around one; None: there is none."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
+
+    def loss(w, x, key):
+        for index in range(3):
+            x = jnp.tanh(x @ w)
+            keep = jax.random.bernoulli(jax.random.fold_in(key, index), 0.9, x.shape)
+            x = jnp.where(keep, x / 0.9, 0)
+        return (x**2).mean()
+
+    body = lambda *args: lax.pmean(loss(*args), "data")  # noqa: E731
+    specs = {"in_specs": (P(), P("data"), P()), "out_specs": P()}
+    around = lambda fun: jax.shard_map(fun, mesh=mesh, **specs)  # noqa: E731
+    x = put(mesh, normal(1, 8192, 128), P("data"))
+    args = put(mesh, normal(0, 128, 128), P()), x, jax.random.key(2)
+    if inside is None:
+        return compare(loss, policy, *args)
+    if inside:
+        return compare(body, policy, *args, inside=around)
+    return compare(around(body), policy, *args)
+
+
 def parallel_map(policy):
     """`jax.pmap` around the gradient, and within what is compressed."""
     loss = lambda w, x: (jax.nn.gelu(jax.nn.relu(x @ w) @ w) ** 2).mean()  # noqa: E731
@@ -280,6 +304,10 @@ CASES = {
     "shard_map": lambda p: mapped(p, compressed_inside=False, check_vma=True),
     "unchecked": lambda p: mapped(p, compressed_inside=False, check_vma=False),
     "in_shard_map": lambda p: mapped(p, compressed_inside=True, check_vma=True),
+    "dropouts": lambda p: dropouts(p, AxisType.Auto),
+    "typed_dropouts": lambda p: dropouts(p, AxisType.Explicit),
+    "mapped_dropouts": lambda p: dropouts(p, AxisType.Auto, inside=False),
+    "dropouts_in_shard_map": lambda p: dropouts(p, AxisType.Auto, inside=True),
     "pmap": parallel_map,
 }
 

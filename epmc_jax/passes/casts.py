@@ -20,10 +20,7 @@ from typing import Any
 from epmc_jax._ordering import barrier
 from epmc_jax.passes.exactness import REORDERING, is_cheap, takes_long
 from epmc_jax.passes.program import Op, Value, is_float, producers, read
-from epmc_jax.passes.stored import Selection
-
-# XLA may have smaller ones early: a barrier each would cost more than they do.
-_SMALL_BYTES = 2**18
+from epmc_jax.passes.stored import TIED_BYTES, Selection
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,7 +110,7 @@ def repeated_casts(selection: Selection) -> dict[Op, Value]:
 def _is_large_copy(op: Op) -> bool:
     if op.name in REORDERING:
         return False
-    return any(is_float(v) and v.nbytes > _SMALL_BYTES for v in op.outputs)
+    return any(is_float(v) and v.nbytes > TIED_BYTES for v in op.outputs)
 
 
 def _is_argument(selection: Selection, value: Value) -> bool:

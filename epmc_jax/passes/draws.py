@@ -16,10 +16,7 @@ import jax
 from epmc_jax._ordering import pin
 from epmc_jax.passes.exactness import is_cheap, takes_long
 from epmc_jax.passes.program import Op, Value, is_float
-from epmc_jax.passes.stored import Selection
-
-# XLA may have fewer early: a barrier each would cost more than they do.
-_SMALL_BYTES = 2**18
+from epmc_jax.passes.stored import TIED_BYTES, Selection
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,4 +60,4 @@ def draws_after_layers(selection: Selection) -> dict[Op, LateDraw]:
 
 def _is_draw(op: Op) -> bool:
     made = sum(v.nbytes for v in op.outputs)
-    return len(op.values) == 1 and made > _SMALL_BYTES > op.values[0].nbytes
+    return len(op.values) == 1 and made > TIED_BYTES > op.values[0].nbytes

@@ -22,6 +22,8 @@ from epmc_jax.policy import Residual
 MOST_PADDING = 1.01
 # Of the largest array that is stored: to free less is not worth a tie.
 TIED_SHARE = 1 / 4
+# Smaller arrays XLA may have early: a tie for each would cost more than they do.
+TIED_BYTES = 2**18
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
