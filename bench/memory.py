@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from bench import deviceless, methods, record, summaries
-from bench.largest_batch import MEMORIES_GB, largest_batch
+from bench.largest_batch import MEMORIES_GB, MOST_BATCH, largest_batch
 from bench.measure import compile_gradient, program_bytes, saved_bytes
 from bench.methods import Method
 from bench.networks import NETWORKS
@@ -130,7 +130,7 @@ def _largest(name: str, method: Method, options: argparse.Namespace) -> dict[str
         batch = largest_batch(functools.cache(nbytes), 1e9 * gb, known)
         found[f"{gb} GB"] = batch
         # The line from there is a better guess than that of small batches.
-        known = (batch, 2 * batch) if batch else known
+        known = (batch, 2 * batch) if 0 < batch <= MOST_BATCH // 2 else known
     return found
 
 

@@ -12,6 +12,8 @@ import hypothesis
 import jax
 import pytest
 
+from epmc_jax import _kernels
+
 # The first example of a shape compiles for a second; that is not the test's subject.
 hypothesis.settings.register_profile("epmc", deadline=None, max_examples=25)
 hypothesis.settings.load_profile("epmc")
@@ -24,3 +26,13 @@ def optimized():
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(params=[True, False], ids=["library", "no library"])
+def has_library(request, monkeypatch):
+    """Programs for NVIDIA GPUs are lowered as with the CUDA library, and as without."""
+    targets = _kernels._CUDA_TARGETS if request.param else ()
+    monkeypatch.setattr(_kernels, "has_cuda_kernel", lambda target: target in targets)
+    jax.clear_caches()
+    yield request.param
+    jax.clear_caches()

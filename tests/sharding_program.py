@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 import epmc_jax
 from epmc_jax import Policy, policies
-from tests.models import relative_error
+from tests.models import dropouts, relative_error
 
 COLLECTIVES = (
     "all-gather",
@@ -252,18 +252,11 @@ def mapped(policy, *, compressed_inside, check_vma):
     return compare(around(body), policy, *args)
 
 
-def dropouts(policy, kind, *, inside=None):
+def drawn_on_devices(policy, kind, *, inside=None):
     """Random numbers wait for a layer, and no device for another. `inside`: whether
     the gradient is within a `shard_map`, or around one; None: there is none."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
-
-    def loss(w, x, key):
-        for index in range(3):
-            x = jnp.tanh(x @ w)
-            keep = jax.random.bernoulli(jax.random.fold_in(key, index), 0.9, x.shape)
-            x = jnp.where(keep, x / 0.9, 0)
-        return (x**2).mean()
-
+    loss = lambda w, *args: dropouts([w] * 3, *args)  # noqa: E731
     body = lambda *args: lax.pmean(loss(*args), "data")  # noqa: E731
     specs = {"in_specs": (P(), P("data"), P()), "out_specs": P()}
     around = lambda fun: jax.shard_map(fun, mesh=mesh, **specs)  # noqa: E731
@@ -304,10 +297,10 @@ CASES = {
     "shard_map": lambda p: mapped(p, compressed_inside=False, check_vma=True),
     "unchecked": lambda p: mapped(p, compressed_inside=False, check_vma=False),
     "in_shard_map": lambda p: mapped(p, compressed_inside=True, check_vma=True),
-    "dropouts": lambda p: dropouts(p, AxisType.Auto),
-    "typed_dropouts": lambda p: dropouts(p, AxisType.Explicit),
-    "mapped_dropouts": lambda p: dropouts(p, AxisType.Auto, inside=False),
-    "dropouts_in_shard_map": lambda p: dropouts(p, AxisType.Auto, inside=True),
+    "dropouts": lambda p: drawn_on_devices(p, AxisType.Auto),
+    "typed_dropouts": lambda p: drawn_on_devices(p, AxisType.Explicit),
+    "mapped_dropouts": lambda p: drawn_on_devices(p, AxisType.Auto, inside=False),
+    "dropouts_in_shard_map": lambda p: drawn_on_devices(p, AxisType.Auto, inside=True),
     "pmap": parallel_map,
 }
 

@@ -215,6 +215,24 @@ def test_a_lag_of_two_hides_no_less():
     assert totals == sorted(totals, reverse=True)
 
 
+def test_a_mask_costs_the_bytes_that_it_adds():
+    """It is packed in the kernel that makes the array, which reads what there is."""
+
+    def relus(weights, x):
+        for w in weights:
+            x = jax.nn.relu(x @ w)
+        return (x.astype(jnp.float32) ** 2).mean()
+
+    x = jax.ShapeDtypeStruct((8192, 8192), jnp.bfloat16)
+    policy = epmc_jax.policies.balanced()
+    found = epmc_jax.plan(relus, layers(4, 8192), x, policy=policy, machine=H100)
+    masks = [row for row in found.rows if row.codec == "BitMask"]
+    assert len(masks) == 4
+    for row in masks:
+        assert (row.beside, row.hidden_us) == (None, 0)
+        assert row.exposed_us == 1e6 * row.encoded_bytes / H100.bytes_per_s
+
+
 def test_a_loop_has_the_times_of_all_iterations():
     def scanned(weights, x):
         return jax.lax.scan(lambda x, w: (jnp.sin(x @ w), None), x, weights)[0].sum()

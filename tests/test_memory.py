@@ -15,7 +15,7 @@ from bench.measure import compile_gradient
 from bench.measure import temp_bytes as temp_bytes_of
 from bench.nets.resnet import resnet18
 from epmc_jax import policies
-from tests.models import mlp_loss, temp_bytes
+from tests.models import dropouts, mlp_loss, temp_bytes
 
 SHAPE = jax.ShapeDtypeStruct
 
@@ -29,18 +29,10 @@ def test_a_deep_mlp_keeps_a_fifteenth():
 
 def test_dropouts_are_drawn_one_after_the_other():
     """XLA would draw all at the start: eight bytes for each element."""
-
-    def loss(layers, x, key):
-        for index, weights in enumerate(layers):
-            x = jnp.tanh(x @ weights)
-            keep = jax.random.bernoulli(jax.random.fold_in(key, index), 0.9, x.shape)
-            x = jnp.where(keep, x / 0.9, 0)
-        return (x**2).mean()
-
     layers = [SHAPE((512, 512), jnp.float32)] * 24
     args = layers, SHAPE((2048, 512), jnp.float32), jax.random.key(0)
-    plain = temp_bytes(jax.grad(loss), *args)
-    compressed = epmc_jax.compress(loss, policy=policies.balanced())
+    plain = temp_bytes(jax.grad(dropouts), *args)
+    compressed = epmc_jax.compress(dropouts, policy=policies.balanced())
     assert plain / temp_bytes(jax.grad(compressed), *args) >= 12
 
 

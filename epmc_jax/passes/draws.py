@@ -9,7 +9,7 @@ waits for the layer before it.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -26,10 +26,8 @@ class LateDraw:
     key: Value
     after: Value
 
-    @property
-    def ops(self) -> list[Op]:
-        """What need not run in its place: nothing."""
-        return []
+    # All operations run in their places.
+    ops: ClassVar[tuple[Op, ...]] = ()
 
     def run(self, env: dict[Value, Any]) -> None:
         """Replaces the key in `env`."""

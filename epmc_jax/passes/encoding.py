@@ -67,6 +67,7 @@ class Encoder:
         beside = [s for s in to_store if s not in fused]
         for stored in fused:
             array = self._encode_fused(stored, array)
+        # With its bits it is written anyway.
         if not (fused and value in self.read):
             for target in filter(None, map(self._target, beside)):
                 array = materialized_for(array, target)
@@ -90,6 +91,7 @@ class Encoder:
         if is_read:
             array, rows = barrier(array, rows)
         self.saved[stored] = rows
+        # With the target of a kernel they are not awaited once more on GPUs.
         self.untied.append((rows, kernel.target if kernel and is_read else None))
         return array
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from bench import pages, pictures, readme, record, results, summaries
+from bench import deviceless, pages, pictures, readme, record, results, summaries
 from bench.largest_batch import MOST_BATCH, largest_batch
 
 CONTEXT = {
@@ -208,7 +208,7 @@ def test_largest_batch_of_what_is_no_line(shape):
     assert shape(found + found // 64 + 1) > 5
 
 
-def test_two_or_three_probes_find_the_largest_batch():
+def test_on_a_line_four_probes_find_the_largest_batch():
     probes = []
 
     def nbytes(batch):
@@ -217,6 +217,11 @@ def test_two_or_three_probes_find_the_largest_batch():
 
     assert 990 <= largest_batch(nbytes, 2e6, (1, 16)) <= 1000
     assert len(probes) <= 4
+
+
+def test_a_gpu_of_each_size_is_described():
+    assert "device_memory_size: 16000000000\n" in deviceless.h100(16 * 10**9)
+    assert "$" not in deviceless.h100()
 
 
 def test_no_batch_fits():

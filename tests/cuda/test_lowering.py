@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from epmc_jax import _kernels
 from epmc_jax._codec import Encoded
 from epmc_jax.codecs import (
     BitMask,
@@ -19,15 +18,6 @@ from epmc_jax.codecs import (
 from tests.cases import HALVES
 
 X = jax.ShapeDtypeStruct((4, 512), jnp.float32)
-
-
-@pytest.fixture(params=[True, False], ids=["library", "no library"])
-def has_library(request, monkeypatch):
-    targets = _kernels._CUDA_TARGETS if request.param else ()
-    monkeypatch.setattr(_kernels, "has_cuda_kernel", lambda target: target in targets)
-    jax.clear_caches()
-    yield request.param
-    jax.clear_caches()
 
 
 def _lowered(fun, *args):

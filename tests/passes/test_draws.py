@@ -9,7 +9,7 @@ from jax import lax
 
 import epmc_jax
 from epmc_jax import policies
-from tests.models import relative_error
+from tests.models import dropouts, relative_error
 
 ROWS, WIDTH = 384, 256
 # Keys are two numbers: what is tied to them is an activation.
@@ -21,12 +21,6 @@ TIED_KEY = {
 
 def dropped(key, x):
     return jnp.where(jax.random.bernoulli(key, 0.9, x.shape), x / 0.9, 0)
-
-
-def dropouts(weights, x, key):
-    for index, w in enumerate(weights):
-        x = dropped(jax.random.fold_in(key, index), jnp.tanh(x @ w))
-    return (x**2).mean()
 
 
 def before_the_first_layer(weights, x, key):
@@ -93,6 +87,20 @@ def tied_draws(loss, platform, make_key):
 @pytest.mark.parametrize(("loss", "expected"), LOSSES)
 def test_draws_wait_for_the_layer_before(loss, expected, make_key, platform):
     assert tied_draws(loss, platform, make_key) == expected
+
+
+def test_what_is_no_draw_waits_for_nothing():
+    """A scale that is broadcast is small, too, and its result large."""
+
+    def scaled(weights, x, scale):
+        for w in weights:
+            x = jnp.tanh(x @ w) * jnp.broadcast_to(scale, x.shape)
+        return (x**2).mean()
+
+    gradient = jax.grad(epmc_jax.compress(scaled, policy=policies.balanced()))
+    weights, x, _ = arrays(jax.random.key)
+    lowered = jax.jit(gradient).lower(weights, x, jnp.ones(WIDTH))
+    assert f"(tensor<{WIDTH}xf32>, tensor<" not in lowered.as_text()
 
 
 @pytest.mark.parametrize(("loss", "_"), LOSSES)

@@ -8,7 +8,7 @@ from jax.ad_checkpoint import checkpoint_name
 import epmc_jax
 from epmc_jax import Policy, Rule, policies
 from epmc_jax.codecs import GroupQuant
-from tests.models import cnn_loss, mlp_loss, relative_error
+from tests.models import cnn_loss, dropouts, mlp_loss, relative_error
 
 X = jax.random.normal(jax.random.key(0), (64, 256))
 W = jax.random.normal(jax.random.key(1), (256, 256)) / 16
@@ -139,15 +139,7 @@ def test_dropout_keeps_one_bit():
 
 def test_what_a_dropout_leaves_is_recomputed():
     """Its mask comes from no layer: no residual stream ends there."""
-
-    def loss(w, x, key):
-        for index in range(6):
-            x = jnp.tanh(x @ w)
-            keep = jax.random.bernoulli(jax.random.fold_in(key, index), 0.5, x.shape)
-            x = jnp.where(keep, 2 * x, 0)
-        return x.sum()
-
-    made = [r.producer for r in rows(loss, W, X, jax.random.key(0))]
+    made = [r.producer for r in rows(dropouts, [W] * 6, X, jax.random.key(0))]
     assert made.count("lt") == 6
     assert "select_n" not in made
 
