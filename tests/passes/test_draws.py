@@ -12,10 +12,12 @@ from epmc_jax import policies
 from tests.models import dropouts, relative_error
 
 ROWS, WIDTH = 384, 256
-# Keys are two numbers: what is tied to them is an activation.
+# Keys are two or four numbers: what is tied to them is an activation.
 TIED_KEY = {
-    "cuda": re.compile(r"stablehlo.optimization_barrier .* : tensor<2xui32>, tensor<"),
-    "cpu": re.compile(r"@epmc_pin\(.* : \(tensor<2xui32>, tensor<"),
+    "cuda": re.compile(
+        r"stablehlo.optimization_barrier .* : tensor<[24]xui32>, tensor<"
+    ),
+    "cpu": re.compile(r"@epmc_pin\(.* : \(tensor<[24]xui32>, tensor<"),
 }
 
 
@@ -87,6 +89,19 @@ def tied_draws(loss, platform, make_key):
 @pytest.mark.parametrize(("loss", "expected"), LOSSES)
 def test_draws_wait_for_the_layer_before(loss, expected, make_key, platform):
     assert tied_draws(loss, platform, make_key) == expected
+
+
+@pytest.mark.parametrize("platform", TIED_KEY)
+def test_keys_that_are_numbers(platform):
+    def drawn(weights, x, key):
+        for w in weights:
+            x = jnp.tanh(x @ w)
+            key, bits = lax.rng_bit_generator(key, x.shape)
+            x = jnp.where(bits > 2**28, x, 0)
+        return (x**2).mean()
+
+    make_key = lambda seed: jnp.array([0, seed], jnp.uint32).repeat(2)  # noqa: E731
+    assert tied_draws(drawn, platform, make_key) == 3
 
 
 def test_what_is_no_draw_waits_for_nothing():
